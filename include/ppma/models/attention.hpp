@@ -286,8 +286,12 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
   const bool turns = config.fused && !config.linear && at.angle.defined();
   const i64 d = config.channels / config.heads;
   const std::array<const Linear*, 3> layers{&q_proj, &k_proj, &v_proj};
+  // Nothing but the log decays is recorded: their backward reads the normalised tokens.
+  const bool only_decays =
+      path_embed && !needs_grad({x, norm.weight, norm.bias}) &&
+      needs_grad({path_embed->dt_linear_weight, path_embed->dt_bias, path_embed->A_log});
   if (turns && x.dim(-1) == config.channels &&
-      detail::multiplies_normed(x, norm, layers, d, path_embed.has_value())) {
+      detail::multiplies_normed(x, norm, layers, d, path_embed.has_value()) && !only_decays) {
     const auto map = [&] { return Tensor::empty(x.shape(), x.dtype(), x.device()); };
     Projected out{map(), map(), map(), Tensor()};
     kernels::NormProducts p = detail::norm_products(x, norm);
