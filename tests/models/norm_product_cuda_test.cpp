@@ -352,4 +352,32 @@ TEST_CASE("gradients of some of an attention's products", "[cuda]") {
   }
 }
 
+TEST_CASE("gradients of log decays where all else is frozen", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const Shape& shape : {Shape{3, 7, 9, 64}, Shape{1, 95, 91, 128}, Shape{2, 13, 17, 256}}) {
+    INFO("tokens " << str(shape));
+    const StageConfig c{shape[3], 4, 192, true, false, 1e-5, MaskKind::polyline, true};
+    Rng rng(3);
+    const Tensor x = cast(Tensor::randn(shape, rng), DType::bf16).to(Device::cuda);
+    Positions there(c, 4);
+    there.angle = there.angle.to(Device::cuda);
+    const auto gradients = [&](bool one) {
+      Layers l = drawn(c);
+      to(l, Device::cuda);
+      PathEmbed& e = *l.attention.path_embed;
+      for (Tensor* t : {&e.dt_bias, &e.A_log, &e.dt_linear_weight}) t->requires_grad(true);
+      const Projected p = one ? l.attention.projected(x, l.norm, there)
+                              : l.attention.projected(l.attention.normed(x, l.norm), there);
+      REQUIRE(p.log_decays.requires_grad());
+      p.log_decays.backward(Tensor::ones(p.log_decays.shape(), DType::f32, Device::cuda));
+      return std::vector<Tensor>{e.dt_bias.grad(), e.A_log.grad(), e.dt_linear_weight.grad()};
+    };
+    const auto one = gradients(true), two = gradients(false);
+    for (std::size_t i = 0; i < two.size(); ++i) {
+      REQUIRE((one[i].defined() && two[i].defined()));
+      CHECK(distance(one[i].to(Device::cpu), two[i].to(Device::cpu)) <= 1e-5);
+    }
+  }
+}
+
 #endif

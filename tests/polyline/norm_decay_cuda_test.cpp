@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "catch.hpp"
+#include "distance.hpp"
 #include "polyline/help.hpp"
 #include "ppma/models/attention.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -23,24 +24,33 @@ struct Results {
   std::vector<Tensor> gradients;  // of x, w, b, dt_weight, dt_bias, A_log
 };
 
-Results run(const std::vector<Tensor>& host, DType dtype, bool fused) {
+// What the loss is made of, beside the tokens that the norm gets.
+enum class Of { normed, log_decays, both };
+
+Results run(const std::vector<Tensor>& host, DType dtype, bool fused, Of of = Of::both,
+            std::size_t frozen = 6) {
   std::vector<Tensor> in;
   for (std::size_t i = 0; i < host.size(); ++i) {
     in.push_back(cast(host[i], i == 0 ? dtype : accumulator_dtype(dtype)).to(Device::cuda));
-    in.back().requires_grad(true);
+    in.back().requires_grad(i != frozen);
   }
   NormedTokens normed{layer_norm(in[0], in[1], in[2], 1e-6), Tensor()};
   if (fused) normed = layer_norm_log_decay(in[0], in[1], in[2], 1e-6, in[3], in[4], in[5]);
   REQUIRE(normed.log_decays.defined() == fused);
-  const Tensor decays = log_decay(normed.x, in[3], in[4], in[5], normed.log_decays);
-  const Tensor total = sum(square(cast(normed.x, decays.dtype()))) +
-                       sum(square(log_alpha_of(decays))) +
-                       scale(sum(square(log_beta_of(decays))), 2);
+  const Tensor decays = fused ? normed.log_decays : log_decay(normed.x, in[3], in[4], in[5]);
+  // The norm adds to what else reads its input.
+  Tensor total = sum(square(cast(in[0], decays.dtype())));
+  if (of != Of::log_decays) total = total + sum(square(cast(normed.x, decays.dtype())));
+  if (of != Of::normed)
+    total = total + sum(square(log_alpha_of(decays))) + scale(sum(square(log_beta_of(decays))), 2);
   total.backward();
   Results r{normed.x.detach().to(Device::cpu), decays.detach().to(Device::cpu), {}};
-  for (const Tensor& t : in) r.gradients.push_back(t.grad().to(Device::cpu));
+  for (const Tensor& t : in)
+    r.gradients.push_back(t.grad().defined() ? t.grad().to(Device::cpu) : Tensor());
   return r;
 }
+
+Tensor wide(const Tensor& t) { return cast(t, DType::f64); }
 
 }  // namespace
 
@@ -70,16 +80,49 @@ TEST_CASE("a layer norm with log decays on the GPU gives what the two operations
       const Results one = run(in, dtype, true), two = run(in, dtype, false);
       // bf16: y is rounded alike
       const double tolerance = dtype == DType::f64 ? 1e-13 : dtype == DType::f32 ? 2e-6 : 1e-5;
-      const auto distance = [](const Tensor& a, const Tensor& b) {
-        return largest_difference(cast(a, DType::f64), cast(b, DType::f64));
-      };
-      CHECK(distance(one.y, two.y) == 0);
-      CHECK(distance(one.log_decays, two.log_decays) <= tolerance);
+      CHECK(largest_difference(wide(one.y), wide(two.y)) == 0);
+      CHECK(largest_difference(wide(one.log_decays), wide(two.log_decays)) <= tolerance);
       for (std::size_t i = 0; i < one.gradients.size(); ++i) {
         INFO("gradient " << i << " (x, w, b, dt_weight, dt_bias, A_log)");
-        CHECK(distance(one.gradients[i], two.gradients[i]) <=
+        // bf16: one rounding of the tokens' gradient less
+        CHECK(distance(wide(one.gradients[i]), wide(two.gradients[i])) <=
               (dtype == DType::bf16 ? 1e-2 : 10 * tolerance));
       }
+    }
+}
+
+TEST_CASE("gradients of a norm's tokens, of their log decays or of both, to the last bit again",
+          "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  // Rows of part of a warp, of a warp, of more packs than lanes; of so many images that blocks have
+  // several rows; heads of three packs.
+  for (const Shape& shape :
+       {Shape{3, 5, 7, 4, 16}, Shape{2, 29, 31, 4, 16}, Shape{40, 14, 14, 8, 32},
+        Shape{65, 7, 7, 16, 32}, Shape{3, 5, 7, 3, 24}})
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const i64 C = shape[3] * shape[4];
+      const std::vector<Tensor> in{polyline_test::random({shape[0], shape[1], shape[2], C}, 1),
+                                   polyline_test::random({C}, 2),
+                                   polyline_test::random({C}, 3),
+                                   polyline_test::random({2, shape[4]}, 4, 0.3),
+                                   polyline_test::random({shape[3]}, 5),
+                                   polyline_test::random({shape[3]}, 6, 0.3)};
+      for (const Of of : {Of::normed, Of::log_decays, Of::both})
+        for (const std::size_t frozen : {6U, 0U, 1U, 3U}) {
+          INFO(str(shape) << ", " << to_string(dtype) << ", of " << static_cast<int>(of)
+                          << ", without gradient " << frozen);
+          const Results one = run(in, dtype, true, of, frozen),
+                        two = run(in, dtype, false, of, frozen),
+                        again = run(in, dtype, true, of, frozen);
+          for (std::size_t i = 0; i < one.gradients.size(); ++i) {
+            INFO("gradient " << i << " (x, w, b, dt_weight, dt_bias, A_log)");
+            REQUIRE(one.gradients[i].defined() == two.gradients[i].defined());
+            if (!one.gradients[i].defined()) continue;
+            CHECK(distance(wide(one.gradients[i]), wide(two.gradients[i])) <=
+                  (dtype == DType::bf16 ? 1e-2 : 2e-5));
+            CHECK(largest_difference(wide(one.gradients[i]), wide(again.gradients[i])) == 0);
+          }
+        }
     }
 }
 

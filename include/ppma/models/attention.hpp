@@ -40,9 +40,8 @@ struct PathEmbed {
   Tensor dt_linear_weight;  // (2,d); (1,d) if alpha and beta are shared
 
   PPMA_API PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng);
-  /// Log decays (2 or 1,B,G,H,W) of normalised tokens (B,H,W,C); `values` as log_decay takes them.
-  PPMA_API Tensor forward(const Tensor& x, bool fused = true,
-                          const Tensor& values = Tensor()) const;
+  /// Log decays (2 or 1,B,G,H,W) of normalised tokens (B,H,W,C).
+  PPMA_API Tensor forward(const Tensor& x, bool fused = true) const;
   template <class V>
   void fields(V& v) {
     v.parameter("dt_bias", dt_bias), v.parameter("A_log", A_log),
@@ -118,8 +117,7 @@ struct Attention {
 
   /// The mask's log decays (2 or 1,B,G,H,W) for tokens x (B,H,W,C): learnt, RMT's constants, or
   /// none (undefined).
-  PPMA_API Tensor decays(const Tensor& x, const Positions& at,
-                         const Tensor& values = Tensor()) const;
+  PPMA_API Tensor decays(const Tensor& x, const Positions& at) const;
 
   /// The configuration's attention: q, k (B,H,W,C) as queries_and_keys(), v (B,H,W,C), log_decays
   /// as decays() gives them; returns (B,H,W,C).
@@ -135,6 +133,10 @@ struct Attention {
   }
 
  private:
+  // Of tokens that may have come with them.
+  Tensor decays(const NormedTokens& normed, const Positions& at) const {
+    return normed.log_decays.defined() ? normed.log_decays : decays(normed.x, at);
+  }
   double k_scale() const {
     return 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
   }
@@ -169,8 +171,8 @@ PathEmbed::PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng) {
   dt_linear_weight = parameter(truncated_normal({mask_of(mask).decays, d}, rng));
 }
 
-Tensor PathEmbed::forward(const Tensor& x, bool fused, const Tensor& values) const {
-  return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log, values)
+Tensor PathEmbed::forward(const Tensor& x, bool fused) const {
+  return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log)
                : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
 }
 
@@ -203,7 +205,7 @@ NormedTokens Attention::normed(const Tensor& x, const LayerNorm& norm) const {
 Projected Attention::projected(const NormedTokens& normed, const Positions& at) const {
   const Tensor& x = normed.x;
   const Rotated turned = queries_and_keys(x, at);
-  return {turned.q, turned.k, v_proj.forward(x), decays(x, at, normed.log_decays)};
+  return {turned.q, turned.k, v_proj.forward(x), decays(normed, at)};
 }
 
 Tensor Attention::forward(const Projected& p, const Tensor& add) const {
@@ -229,8 +231,8 @@ Rotated Attention::queries_and_keys(const Tensor& x, const Positions& at) const 
   return rotary(q, k, at.angle, config.heads, k_scale());
 }
 
-Tensor Attention::decays(const Tensor& x, const Positions& at, const Tensor& values) const {
-  if (path_embed) return path_embed->forward(x, config.fused, values);
+Tensor Attention::decays(const Tensor& x, const Positions& at) const {
+  if (path_embed) return path_embed->forward(x, config.fused);
   if (at.decay.defined()) return constant_log_decay(at.decay, x.dim(0), x.dim(1), x.dim(2));
   return {};
 }
@@ -284,8 +286,12 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
   const bool turns = config.fused && !config.linear && at.angle.defined();
   const i64 d = config.channels / config.heads;
   const std::array<const Linear*, 3> layers{&q_proj, &k_proj, &v_proj};
+  // Nothing but the log decays is recorded: their backward reads the normalised tokens.
+  const bool only_decays =
+      path_embed && !needs_grad({x, norm.weight, norm.bias}) &&
+      needs_grad({path_embed->dt_linear_weight, path_embed->dt_bias, path_embed->A_log});
   if (turns && x.dim(-1) == config.channels &&
-      detail::multiplies_normed(x, norm, layers, d, path_embed.has_value())) {
+      detail::multiplies_normed(x, norm, layers, d, path_embed.has_value()) && !only_decays) {
     const auto map = [&] { return Tensor::empty(x.shape(), x.dtype(), x.device()); };
     Projected out{map(), map(), map(), Tensor()};
     kernels::NormProducts p = detail::norm_products(x, norm);
@@ -297,19 +303,24 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
     p.cosine = tables.cosine.data<float>(), p.sine = tables.sine.data<float>();
     p.d = static_cast<int>(d);
     p.scale = static_cast<float>(k_scale());
-    const Tensor normed = detail::run_normed(x, norm, p, [&] {
-      if (!path_embed)
-        return kernels::norm_products(Cuda{}, p, config.channels, {}, nullptr, nullptr, nullptr,
-                                      nullptr);
+    Tensor normed;  // undefined: nothing is recorded of it
+    if (!path_embed) {
+      normed = detail::run_normed(x, norm, p, [&] {
+        kernels::norm_products(Cuda{}, p, config.channels, {}, nullptr, nullptr, nullptr, nullptr);
+      });
+      out.log_decays = decays(normed.defined() ? normed : x, at);
+    } else {
       const PathEmbed& e = *path_embed;
       const auto s =
           detail::check_log_decay("attention", x, e.dt_linear_weight, e.dt_bias, e.A_log);
-      out.log_decays =
-          Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, DType::f32, x.device());
-      kernels::norm_products(Cuda{}, p, config.channels, s, e.dt_linear_weight.data<float>(),
-                             e.dt_bias.data<float>(), e.A_log.data<float>(),
-                             out.log_decays.data<float>());
-    });
+      const NormedTokens tokens = detail::run_normed(
+          x, norm, {e.dt_linear_weight, e.dt_bias, e.A_log}, p, [&](Tensor& log_decays) {
+            kernels::norm_products(Cuda{}, p, config.channels, s, e.dt_linear_weight.data<float>(),
+                                   e.dt_bias.data<float>(), e.A_log.data<float>(),
+                                   log_decays.data<float>());
+          });
+      normed = tokens.x, out.log_decays = tokens.log_decays;
+    }
     if (normed.defined() && detail::differentiates_together(normed, layers, d)) {
       detail::record_turned_products(normed, layers, {&out.q, &out.k, &out.v}, tables, d,
                                      k_scale());
@@ -323,8 +334,6 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
       out.k = k.recorded(out.k, normed, back(k_scale()));
       out.v = v.recorded(out.v, normed);
     }
-    if (normed.defined() || !path_embed)
-      out.log_decays = decays(normed.defined() ? normed : x, at, out.log_decays);
     return out;
   }
 #endif
@@ -340,7 +349,7 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
     detail::record_turned_products(
         tokens.x, layers, {&out.q, &out.k, &out.v},
         detail::rotary_tables(at.angle, tokens.x.dim(1) * tokens.x.dim(2)), d, k_scale());
-    out.log_decays = decays(tokens.x, at, tokens.log_decays);
+    out.log_decays = decays(tokens, at);
     return out;
   }
 #endif
@@ -358,10 +367,9 @@ Tensor Attention::forward(const Tensor& x, const LayerNorm& norm, const Position
       !detail::multiplies_normed(x, norm, {&q_proj, &k_proj, &v_proj},
                                  config.channels / config.heads, path_embed.has_value())) {
     const NormedTokens tokens = normed(x, norm);
-    return forward(
-        Projected{q_proj.forward(tokens.x), k_proj.forward(tokens.x), v_proj.forward(tokens.x),
-                  decays(tokens.x, at, tokens.log_decays), at.angle},
-        add);
+    return forward(Projected{q_proj.forward(tokens.x), k_proj.forward(tokens.x),
+                             v_proj.forward(tokens.x), decays(tokens, at), at.angle},
+                   add);
   }
 #endif
   return forward(projected(x, norm, at), add);

@@ -10,11 +10,12 @@ namespace ppma::inline PPMA_ABI {
 
 struct NormedTokens {
   Tensor x;           // (B,H,W,C)
-  Tensor log_decays;  // (2 or 1,B,G,H,W): what log_decay() takes as values; undefined: not computed
+  Tensor log_decays;  // (2 or 1,B,G,H,W): their log_decay(); undefined: not computed
 };
 
-/// layer_norm(x), x (B,H,W,C). On a GPU with the values of log_decay(x, dt_weight, dt_bias, A_log),
-/// in one pass: the tokens need not be read again.
+/// layer_norm(x), x (B,H,W,C). On a GPU with log_decay() of the result, in one pass: the tokens
+/// need not be read again. Nor are they in backward, where it has a kernel for both. Differentiable
+/// in all.
 PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b,
                                            double eps, const Tensor& dt_weight,
                                            const Tensor& dt_bias, const Tensor& A_log);
@@ -54,35 +55,124 @@ PPMA_API Tensor norm_linear_gelu_conv(const Tensor& x, const LayerNorm& norm, co
 #include "ppma/kernels/cpu/decay.hpp"
 #include "ppma/kernels/cuda/feed_forward.cuh"
 #include "ppma/kernels/cuda/norm_decay.cuh"
+#include "ppma/kernels/cuda/norm_decay_backward.cuh"
 #include "ppma/kernels/cuda/norm_product_run.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {
+
+#if PPMA_CUDA
+namespace detail {
+// What log decays are made of, beside the tokens.
+struct DecayParameters {
+  const Tensor &weight, &bias, &a_log;  // dt_weight, dt_bias, A_log
+};
+
+// y = layer_norm(x, w, b) and its log decays, whose values were computed, put on the tape as
+// results of one operation: each leaves its gradient for an older one, whose turn comes when both
+// have. What that one gives and is given by them has no elements.
+inline NormedTokens record_with_decays(const Tensor& x, const Tensor& w, const Tensor& b,
+                                       const Tensor& mean, const Tensor& rstd,
+                                       const kernels::DecayShape& s, const DecayParameters& of,
+                                       const NormedTokens& values) {
+  const auto left = std::make_shared<NormedTokens>();  // gradients of the two
+  const std::vector<Tensor> inputs{x, w, b, of.weight, of.bias, of.a_log};
+  std::vector<Tensor> read{Tensor()};  // likewise, but the first
+  for (std::size_t i = 1; i < inputs.size(); ++i) read.push_back(inputs[i].detach());
+  const auto back = [left, saved_x = Saved(x), read, s, mean, rstd, need_x = x.requires_grad(),
+                     logs = values.log_decays.detach()](const Tensor&) {
+    const Tensor kept = saved_x.get();
+    Tensor &dy = left->x, &dlogs = left->log_decays;
+    Tensor dx;
+    if (need_x) dx = gradient_so_far(0);
+    const bool accumulate = dx.defined();
+    if (need_x && !accumulate) dx = Tensor::empty(kept.shape(), kept.dtype(), kept.device());
+    Grads grads{dx};
+    for (std::size_t i = 1; i < read.size(); ++i)
+      grads.push_back(i < 3 || dlogs.defined()
+                          ? Tensor::empty(read[i].shape(), read[i].dtype(), read[i].device())
+                          : Tensor());
+    // nothing came of one of the results
+    if (!dy.defined()) dy = Tensor::zeros(kept.shape(), kept.dtype(), kept.device());
+    if (!dlogs.defined()) dlogs = Tensor::zeros(logs.shape(), logs.dtype(), logs.device());
+    visit(kept.device(), kept.dtype(), "layer_norm_log_decay", [&](auto on, auto t) {
+      using T = decltype(t);
+      using A = acc_t<T>;
+      if constexpr (std::is_same_v<decltype(on), Cuda>)
+        kernels::layer_norm_log_decay_backward(
+            on, s, kept.data<T>(), read[1].data<A>(), read[2].data<A>(), mean.data<A>(),
+            rstd.data<A>(), read[3].data<A>(), read[5].data<A>(), logs.data<A>(),
+            std::as_const(dy).data<T>(), std::as_const(dlogs).data<A>(), data_or_null<T>(dx),
+            accumulate, grads[1].data<A>(), grads[2].data<A>(), data_or_null<A>(grads[3]),
+            data_or_null<A>(grads[4]), data_or_null<A>(grads[5]));
+    });
+    return grads;
+  };
+  const Tensor both =
+      record(Tensor::empty({0}, x.dtype(), x.device()), "layer_norm_log_decay", inputs, back);
+  const auto leaves = [left, type = x.dtype()](Tensor NormedTokens::*which) {
+    return [left, type, which](const Tensor& gradient) {
+      const bool first = !left->x.defined() && !left->log_decays.defined();
+      (*left).*which = gradient;
+      return Grads{first ? Tensor::empty({0}, type, gradient.device()) : Tensor()};
+    };
+  };
+  return {record(values.x, "layer_norm", {both}, leaves(&NormedTokens::x)),
+          record(values.log_decays, "log_decay", {both}, leaves(&NormedTokens::log_decays))};
+}
+
+// layer_norm_by() with the log decays of its result, which run(y, mean, rstd, log_decays) computes
+// as well.
+template <class F>
+NormedTokens layer_norm_decays_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
+                                  const DecayParameters& of, const F& run, bool writes_y = true) {
+  const auto s = check_log_decay("layer_norm_log_decay", x, of.weight, of.bias, of.a_log);
+  Tensor log_decays =
+      Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, w.dtype(), x.device());
+  bool together = false;  // their gradients
+  visit(x.device(), x.dtype(), "layer_norm_log_decay", [&](auto, auto t) {
+    together = needs_grad({x, w, b}) && kernels::has_layer_norm_log_decay_backward<decltype(t)>(s);
+  });
+  std::function<Tensor(const Tensor&, const Tensor&, const Tensor&)> record_both;
+  if (together)
+    record_both = [&](const Tensor& y, const Tensor& mean, const Tensor& rstd) {
+      NormedTokens both = record_with_decays(x, w, b, mean, rstd, s, of, {y, log_decays});
+      log_decays = both.log_decays;
+      return both.x;
+    };
+  const Tensor y = layer_norm_by(
+      x, w, b, eps,
+      [&](Tensor& to, Tensor& mean, Tensor& rstd) { run(to, mean, rstd, log_decays); }, writes_y,
+      record_both);
+  if (!together) log_decays = log_decay(y, of.weight, of.bias, of.a_log, log_decays);
+  return {y, log_decays};
+}
+}  // namespace detail
+#endif
 
 NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
                                   const Tensor& dt_weight, const Tensor& dt_bias,
                                   const Tensor& A_log) {
   [[maybe_unused]] const auto s =
       detail::check_log_decay("layer_norm_log_decay", x, dt_weight, dt_bias, A_log);
-  NormedTokens out;
-  if (x.device() == Device::cpu) return {layer_norm(x, w, b, eps), out.log_decays};
+  if (x.device() == Device::cpu) return {layer_norm(x, w, b, eps), Tensor()};
 #if PPMA_CUDA
-  out.x = detail::layer_norm_by(x, w, b, eps, [&](Tensor& y, Tensor& mean, Tensor& rstd) {
-    visit(x.device(), x.dtype(), "layer_norm_log_decay", [&](auto on, auto t) {
-      using T = decltype(t);
-      using A = acc_t<T>;
-      if constexpr (std::is_same_v<decltype(on), Cuda>) {
-        out.log_decays =
-            Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, w.dtype(), x.device());
-        kernels::layer_norm_log_decay(on, s, x.data<T>(), w.data<A>(), b.data<A>(),
-                                      static_cast<A>(eps), dt_weight.data<A>(), dt_bias.data<A>(),
-                                      A_log.data<A>(), y.data<T>(), detail::data_or_null<A>(mean),
-                                      detail::data_or_null<A>(rstd), out.log_decays.data<A>());
-      }
-    });
-  });
+  return detail::layer_norm_decays_by(
+      x, w, b, eps, {dt_weight, dt_bias, A_log},
+      [&](Tensor& y, Tensor& mean, Tensor& rstd, Tensor& log_decays) {
+        visit(x.device(), x.dtype(), "layer_norm_log_decay", [&](auto on, auto t) {
+          using T = decltype(t);
+          using A = acc_t<T>;
+          if constexpr (std::is_same_v<decltype(on), Cuda>)
+            kernels::layer_norm_log_decay(
+                on, s, x.data<T>(), w.data<A>(), b.data<A>(), static_cast<A>(eps),
+                dt_weight.data<A>(), dt_bias.data<A>(), A_log.data<A>(), y.data<T>(),
+                detail::data_or_null<A>(mean), detail::data_or_null<A>(rstd), log_decays.data<A>());
+        });
+      });
+#else
+  return {};
 #endif
-  return out;
 }
 
 #if PPMA_CUDA
@@ -162,6 +252,25 @@ Tensor run_normed(const Tensor& x, const LayerNorm& norm, kernels::NormProducts&
       [&](Tensor&, Tensor& mean, Tensor& rstd) {
         p.mean = mean.data<float>(), p.rstd = rstd.data<float>();
         run();
+      },
+      false);
+}
+
+// The same with the log decays of norm(x), which run(log_decays) computes as well.
+template <class F>
+NormedTokens run_normed(const Tensor& x, const LayerNorm& norm, const DecayParameters& of,
+                        kernels::NormProducts& p, F&& run) {
+  if (!needs_grad({x, norm.weight, norm.bias})) {
+    Tensor log_decays = Tensor::empty(
+        {of.weight.dim(0), x.dim(0), of.bias.dim(0), x.dim(1), x.dim(2)}, DType::f32, x.device());
+    run(log_decays);
+    return {Tensor(), log_decays};
+  }
+  return layer_norm_decays_by(
+      x, norm.weight, norm.bias, norm.eps, of,
+      [&](Tensor&, Tensor& mean, Tensor& rstd, Tensor& log_decays) {
+        p.mean = mean.data<float>(), p.rstd = rstd.data<float>();
+        run(log_decays);
       },
       false);
 }

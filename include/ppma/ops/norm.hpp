@@ -56,10 +56,13 @@ PPMA_API void count_up(Tensor& count);
 namespace detail {
 
 /// A layer norm whose values y and statistics (undefined: not wanted) run(y, mean, rstd) computes.
-/// Where it does not write y, backward makes y of any size again.
+/// Where it does not write y, backward makes y of any size again. Where something is recorded,
+/// `record_y`, if given, puts y on the tape in the place of a norm's own operation, and returns it.
 PPMA_API Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
                               const std::function<void(Tensor& y, Tensor& mean, Tensor& rstd)>& run,
-                              bool writes_y = true);
+                              bool writes_y = true,
+                              const std::function<Tensor(const Tensor& y, const Tensor& mean,
+                                                         const Tensor& rstd)>& record_y = {});
 
 }  // namespace detail
 
@@ -104,8 +107,10 @@ inline void check_affine(const char* op, const Tensor& x, const Tensor& w, const
         ", w on ", w.device(), ", b on ", b.device(), "; move them with .to()");
 }
 
-Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
-                     const std::function<void(Tensor&, Tensor&, Tensor&)>& run, bool writes_y) {
+Tensor layer_norm_by(
+    const Tensor& x, const Tensor& w, const Tensor& b, double eps,
+    const std::function<void(Tensor&, Tensor&, Tensor&)>& run, bool writes_y,
+    const std::function<Tensor(const Tensor&, const Tensor&, const Tensor&)>& record_y) {
   check_affine("layer_norm", x, w, b);
   const i64 cols = x.dim(-1), rows = x.numel() / cols;
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device()), mean, rstd;
@@ -116,25 +121,28 @@ Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double e
   run(y, mean, rstd);
   const bool need_x = x.requires_grad();
   const Saved saved_x(x);
-  y = record(y, "layer_norm", {x, w, b},
-             [saved_x, w = w.detach(), mean, rstd, rows, cols, need_x](const Tensor& dy) {
-               const Tensor kept = saved_x.get();
-               Tensor dx, dw = Tensor::empty(w.shape(), w.dtype(), w.device()),
-                          db = Tensor::empty(w.shape(), w.dtype(), w.device());
-               if (need_x) dx = gradient_so_far(0);
-               const bool accumulate = dx.defined();
-               if (need_x && !accumulate)
-                 dx = Tensor::empty(kept.shape(), kept.dtype(), kept.device());
-               visit(kept.device(), kept.dtype(), "layer_norm", [&](auto on, auto t) {
-                 using T = decltype(t);
-                 using A = acc_t<T>;
-                 kernels::layer_norm_backward(on, rows, cols, kept.data<T>(), w.data<A>(),
-                                              mean.data<A>(), rstd.data<A>(), dy.data<T>(),
-                                              need_x ? dx.data<T>() : nullptr, accumulate,
-                                              dw.data<A>(), db.data<A>());
+  if (record_y && mean.defined())
+    y = record_y(y, mean, rstd);
+  else
+    y = record(y, "layer_norm", {x, w, b},
+               [saved_x, w = w.detach(), mean, rstd, rows, cols, need_x](const Tensor& dy) {
+                 const Tensor kept = saved_x.get();
+                 Tensor dx, dw = Tensor::empty(w.shape(), w.dtype(), w.device()),
+                            db = Tensor::empty(w.shape(), w.dtype(), w.device());
+                 if (need_x) dx = gradient_so_far(0);
+                 const bool accumulate = dx.defined();
+                 if (need_x && !accumulate)
+                   dx = Tensor::empty(kept.shape(), kept.dtype(), kept.device());
+                 visit(kept.device(), kept.dtype(), "layer_norm", [&](auto on, auto t) {
+                   using T = decltype(t);
+                   using A = acc_t<T>;
+                   kernels::layer_norm_backward(on, rows, cols, kept.data<T>(), w.data<A>(),
+                                                mean.data<A>(), rstd.data<A>(), dy.data<T>(),
+                                                need_x ? dx.data<T>() : nullptr, accumulate,
+                                                dw.data<A>(), db.data<A>());
+                 });
+                 return Grads{dx, dw, db};
                });
-               return Grads{dx, dw, db};
-             });
   if (!saved_x.kept()) return y;  // one step from what is kept, not a chain of them
   if (writes_y && !worth_making_again(y)) return y;
   return made_again(y, [x = x.detach(), w = w.detach(), b = b.detach(), rows, cols, eps] {

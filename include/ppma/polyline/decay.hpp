@@ -37,7 +37,7 @@ PPMA_API kernels::DecayShape check_log_decay(const char* op, const Tensor& x, co
 ///   x          (B,H,W,C), the normalised input of the attention
 ///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta
 ///   dt_bias, A_log  (G)
-///   values     the result, where it came with x (layer_norm_log_decay()): not computed again
+///   values     the result, where it was computed with x: not computed again
 /// A decay that the dtype rounds to 0 is closed: its logarithm -infinity, and no NaN comes of that
 /// in gradients.
 /// Differentiable in all but the values. Source: the published network; Mamba2's dt and A (Dao and
