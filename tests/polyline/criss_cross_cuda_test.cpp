@@ -113,6 +113,9 @@ TEST_CASE("criss-cross attention on the GPU of many maps", "[cuda][attention]") 
   compare({60, 1, 28, 30, 32}, 1e-13, 1, narrow);
   compare({60, 1, 28, 28, 32}, 0.2, 30, narrow);  // scores far above the queries' own
   compare({60, 1, 50, 56, 16}, 1e-5, 30, narrow);
+  // of 28 x 28, more than an H200 has multiprocessors: blocks have several in turn
+  compare({80, 2, 28, 28, 32}, 0.2, 1, narrow);
+  compare({56, 3, 26, 29, 32}, 1e-5, 30, narrow);
 }
 
 // Enough lines for a block of four heads each, with which backward takes a warp a head: full and

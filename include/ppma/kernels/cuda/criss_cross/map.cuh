@@ -9,14 +9,16 @@
 // A warp owns lines (rows, then columns): the line's keys and the vectors that it mixes are in its
 // registers, in the form that products on the tensor cores take, then it goes over its queries, 16
 // or 32 at a time; the next line's vectors come meanwhile. Queries and keys are read from memory
-// once and from the L2 cache after that; v is read once, and nothing but y is written.
+// once and from the L2 cache after that, v once. At 28 x 28 the third pass has the first one's
+// weights (map_kept.cuh), and the block's next head comes meanwhile.
 //
 // Floor, 56 x 56 tokens, 4 heads of 16, batch 128: q, k, v and y move 206 MB, the decays 13: 0.05
 // ms from an H200's memory; three passes of 90 million exponentials take 0.07 ms of its units for
 // them too. Measured there: 0.196 ms, where latency counts: two warps a scheduler.
 
 #include "ppma/kernels/args.hpp"
-#include "ppma/kernels/cuda/criss_cross/map_parts.cuh"
+#include "ppma/kernels/cuda/criss_cross/map_kept.cuh"
+#include "ppma/kernels/cuda/criss_cross/map_results.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 
@@ -26,18 +28,22 @@ template <int NT, bool both>
 inline constexpr int map_warps = NT == 7 ? 8 : (both ? 14 : 7);
 template <int NT>
 inline constexpr int map_groups = NT == 7 ? 2 : 1;
-/// Whether queries and keys stay on chip too: four maps.
+/// Whether queries and keys stay on chip too.
 template <int NT, bool both>
 inline constexpr bool all_stay = NT == 4 && both;
+template <int NT, bool both>
+inline constexpr int maps_on_chip = (both ? 2 : 1) * (all_stay<NT, both> ? 2 : 1);
 
 /// A pass over the lines of one way: store(line, first position, P x0, P x1) for every 16 queries;
 /// P x0 is scaled. The warp's first line has been asked for; after(): what follows the last.
+/// keep(line, number of 16 queries, left factors): what else is done with weights.
 /// `values`: x0 has v. Returns the largest sum of weights.
 template <bool rows, bool two, bool largest, bool values, int warps, int D, int NT, bool stay,
-          class After, class Store>
+          class After, class Keep, class Store>
 __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D, NT, stay>& w,
                                            const Map<D>& x0, const Map<D>& x1, float scale,
-                                           const After& after, const Store& store) {
+                                           const After& after, const Keep& keep,
+                                           const Store& store) {
   // the last queries of a line
   constexpr int U = map_groups<NT>, last = (8 * NT - 1) / (16 * U) * U;
   static_assert(last == U, "a line's queries are asked for in two parts");  // see run_map()
@@ -100,6 +106,7 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
       for (int u = 0; u < U; ++u) {
         round_left<NT>(p[u], t[u]);
         add_sums<NT>(z[u], p[u]);
+        keep(line, m + u, p[u]);
       }
       float out0[U][D / 8][4], out1[U][two ? D / 8 : 1][4];
 #pragma unroll
@@ -121,93 +128,60 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
   return most;
 }
 
-/// 16 rows of a line to a map.
-template <bool rows, int D>
-__device__ __forceinline__ void to_map(const Map<D>& map, int line, int first, int length, int lane,
-                                       const float (&c)[D / 8][4]) {
-#pragma unroll
-  for (int j = 0; j < D / 8; ++j) {
-    const unsigned at = map.template pack<rows>(line, lane / 4, j) + lane % 4 * 4u;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int eights = first / 8 + r;
-      store_shared(at + static_cast<unsigned>(eights) * map.template eight<rows>(),
-                   detail::rounded_pair(c[j][2 * r], c[j][2 * r + 1]),
-                   8 * eights + lane / 4 < length);
-    }
-  }
-}
-/// 16 rows of a line, plus those of a map, to memory: lanes exchange halves, so that each writes 8
-/// bytes in a row.
-template <bool rows, int D, bool add>
-__device__ __forceinline__ void to_memory(bf16* y, const Grid& g, int line, int first, int lane,
-                                          const float (&c)[D / 8][4], const Map<D>& plus) {
-  const Way<rows> way(g);
-  const bool odd = lane % 2 == 1;
-  char* const to =
-      reinterpret_cast<char*>(y + static_cast<i64>(line * way.line_step) * g.channels) +
-      16 * (lane % 2) + lane % 4 / 2 * 8;
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const int position = first + 8 * r + lane / 4, clamped = ::min(position, way.length - 1);
-    char* const here = to + static_cast<u64>(static_cast<unsigned>(position)) *
-                                static_cast<unsigned>(way.step * g.channels * 2);
-#pragma unroll
-    for (int j = 0; j < D / 8; j += 2) {
-      unsigned pair[2];
-#pragma unroll
-      for (int u = 0; u < 2; ++u) {
-        float low = c[j + u][2 * r], high = c[j + u][2 * r + 1];
-        if constexpr (add) {
-          const unsigned more =
-              load_shared(plus.template pack<rows>(line, clamped, j + u) + lane % 4 * 4u);
-          low += __uint_as_float(more << 16), high += __uint_as_float(more & 0xffff0000u);
-        }
-        pair[u] = detail::rounded_pair(low, high);
-      }
-      // an even lane writes four channels of pack j, an odd one of pack j + 1
-      const unsigned other = __shfl_xor_sync(~0u, odd ? pair[0] : pair[1], 1);
-      const uint2 four = odd ? make_uint2(other, pair[1]) : make_uint2(pair[0], other);
-      if (position < way.length) *reinterpret_cast<uint2*>(here + 16 * j) = four;
-    }
-  }
+/// Asks for a warp's first line of the first pass.
+template <bool rows, int D, int NT, bool stay>
+__device__ __forceinline__ void ask_first(const Grid& g, const Head& h, Warp<D, NT, stay>& w,
+                                          const Map<D>& values) {
+  const Source begin = Way<rows>(g).source(g, h, w.index, true);
+  constexpr int U = map_groups<NT>;
+  w.template ask_keys<rows>(begin, values);
+  w.template ask_queries<rows, 0, U>(begin), w.template ask_queries<rows, U, U>(begin);
 }
 
-/// both: of the first way, the second, the first again (see above); else y = P2 P1 v in one map, a
-/// = b. Returns the thread's largest sum of weights.
+/// both: of the first way, the second, the first again (see above) unless it keeps weights; else y
+/// = P2 P1 v in one map, a = b. The warp's first line has been asked for. Returns the thread's
+/// largest sum of weights.
 template <bool rows_first, bool both, bool largest, int warps, int D, int NT, bool stay>
 __device__ __forceinline__ float mix_passes(const Grid& g, const Head& h, Warp<D, NT, stay>& w,
-                                            const Map<D>& a, const Map<D>& b) {
+                                            const Map<D>& a, const Map<D>& b,
+                                            [[maybe_unused]] unsigned char* kept) {
   const Way<rows_first> first(g);
   const Way<!rows_first> second(g);
   const auto nothing_more = [] { return Source{}; };
-  const Source begin = first.source(g, h, w.index, true);
-  constexpr int U = map_groups<NT>;
-  w.template ask_keys<rows_first>(begin, b);
-  w.template ask_queries<rows_first, 0, U>(begin), w.template ask_queries<rows_first, U, U>(begin);
+  const auto not_kept = [](int, int, const Left<NT>&) {};
   float most = mix_lines<rows_first, false, largest, true, warps>(
       g, h, w, b, b, 1.f, [&] { return second.source(g, h, w.index, false); },
+      [&](int line, int group, const Left<NT>& p) {
+        if constexpr (keeps<NT, both>)
+          keep_weights<NT>(kept + line * kept_line<NT>, group, w.lane, p);
+      },
       [&](int line, int position, const auto& c, const auto&) {
         to_map<rows_first>(a, line, position, first.length, w.lane, c);
       });
   __syncthreads();
   if constexpr (both) {
-    most =
-        ::fmaxf(most, mix_lines<!rows_first, true, largest, false, warps>(
-                          g, h, w, a, b, 0.5f, [&] { return first.source(g, h, w.index, false); },
-                          [&](int line, int position, const auto& c, const auto& d) {
-                            to_map<!rows_first>(a, line, position, second.length, w.lane, c);
-                            to_map<!rows_first>(b, line, position, second.length, w.lane, d);
-                          }));
-    __syncthreads();
-    return ::fmaxf(most, mix_lines<rows_first, false, largest, false, warps>(
-                             g, h, w, b, b, 0.5f, nothing_more,
-                             [&](int line, int position, const auto& c, const auto&) {
-                               to_memory<rows_first, D, true>(h.y, g, line, position, w.lane, c, a);
-                             }));
+    most = ::fmaxf(
+        most, mix_lines<!rows_first, true, largest, false, warps>(
+                  g, h, w, a, b, 0.5f,
+                  [&] { return keeps<NT, both> ? Source{} : first.source(g, h, w.index, false); },
+                  not_kept,
+                  [&](int line, int position, const auto& c, const auto& d) {
+                    to_map<!rows_first>(a, line, position, second.length, w.lane, c);
+                    to_map<!rows_first>(b, line, position, second.length, w.lane, d);
+                  }));
+    if constexpr (!keeps<NT, both>) {
+      __syncthreads();
+      most =
+          ::fmaxf(most, mix_lines<rows_first, false, largest, false, warps>(
+                            g, h, w, b, b, 0.5f, nothing_more, not_kept,
+                            [&](int line, int position, const auto& c, const auto&) {
+                              to_memory<rows_first, D, true>(h.y, g, line, position, w.lane, c, a);
+                            }));
+    }
+    return most;
   } else {
     return ::fmaxf(most, mix_lines<!rows_first, false, largest, false, warps>(
-                             g, h, w, a, b, 1.f, nothing_more,
+                             g, h, w, a, b, 1.f, nothing_more, not_kept,
                              [&](int line, int position, const auto& c, const auto&) {
                                to_memory<!rows_first, D, false>(h.y, g, line, position, w.lane, c,
                                                                 a);
@@ -216,21 +190,20 @@ __device__ __forceinline__ float mix_passes(const Grid& g, const Head& h, Warp<D
 }
 
 /// Of a warp, in shared memory: sums, and keys and queries where they do not stay.
-template <int NT>
-inline constexpr int sums_bytes = 16 * ((NT + 1) / 2) * 4;
 template <int D, int NT, bool both>
 inline constexpr int own_bytes = sums_bytes<NT> + (all_stay<NT, both> ? 0 : 2 * 8 * NT * 2 * D);
 
 template <int D, int NT, bool rows_first, bool both>
 __global__ void __launch_bounds__(32 * map_warps<NT, both>, NT == 4 && !both ? 2 : 1)
-    mix_map(Grid g, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,
-            const float* log_beta, bf16* y) {
+    mix_map(Grid g, [[maybe_unused]] int heads, const bf16* q, const bf16* k, const bf16* v,
+            const float* log_alpha, const float* log_beta, bf16* y,
+            [[maybe_unused]] unsigned char* kept) {
   extern __shared__ __align__(16) unsigned char memory[];
   constexpr int warps = map_warps<NT, both>;
   unsigned thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));  // read once
   const int index = static_cast<int>(thread / 32), pitch = Map<D>::pitch_of(g.width);
-  constexpr int own_size = own_bytes<D, NT, both>, maps = all_stay<NT, both> ? 4 : both ? 2 : 1;
+  constexpr int own_size = own_bytes<D, NT, both>, maps = maps_on_chip<NT, both>;
   const unsigned shared = detail::shared_address(memory),
                  map = static_cast<unsigned>(pitch * g.height),
                  own = maps * map + static_cast<unsigned>(index * own_size),
@@ -241,48 +214,75 @@ __global__ void __launch_bounds__(32 * map_warps<NT, both>, NT == 4 && !both ? 2
       {keys, 0}, {keys + 8 * NT * 2 * D, 0},    {0, 0}};
   if constexpr (maps == 4)
     w.keys = {shared + 2 * map, pitch}, w.queries = {shared + 3 * map, pitch};
-  const Head h(g, static_cast<int>(blockIdx.x), D, q, k, v, log_alpha, log_beta, y);
-  const float most = mix_passes<rows_first, both, false, warps>(g, h, w, a, b);
-  // A score that exceeds its query's own by some 72 powers of two, or a path that may be closed:
-  // again, with the largest scores.
-  if (__syncthreads_or(!(most < sum_limit)))
-    mix_passes<rows_first, both, true, warps>(g, h, w, a, b);
+  const auto head = [&](int i) { return Head(g, i, D, q, k, v, log_alpha, log_beta, y); };
+  if constexpr (keeps<NT, both>) kept += static_cast<i64>(blockIdx.x) * kept_map<NT>;
+  const int first = static_cast<int>(blockIdx.x), step = static_cast<int>(gridDim.x);
+  ask_first<rows_first>(g, head(first), w, b);
+  for (int i = first; i < heads; i += step) {
+    const Head h = head(i);
+    const float most = mix_passes<rows_first, both, false, warps>(g, h, w, a, b, kept);
+    // A score that exceeds its query's own by some 72 powers of two, or a path that may be closed:
+    // again, with the largest scores.
+    const auto once_more = [&] {
+      if (!__syncthreads_or(!(most < sum_limit))) return false;
+      ask_first<rows_first>(g, h, w, b);
+      mix_passes<rows_first, both, true, warps>(g, h, w, a, b, kept);
+      __syncthreads();
+      return true;
+    };
+    if constexpr (!keeps<NT, both>) {
+      once_more();
+      return;  // a block has one head
+    } else {
+      mix_kept<rows_first, warps, D, NT>(
+          g, w.index, w.lane, b, 0.5f, kept, once_more,
+          [&] {
+            if (i + step < heads) ask_first<rows_first>(g, head(i + step), w, b);
+          },
+          [&](int line, int position, const auto& c) {
+            to_memory<rows_first, D, true>(h.y, g, line, position, w.lane, c, a);
+          });
+    }
+  }
 }
 
-/// False where maps have other sizes, or so few blocks (one a head) would leave multiprocessors
-/// without work.
+/// False where maps have other sizes, or so few heads would leave multiprocessors without work.
 template <int D>
 bool run_map(Order order, const AttentionArgs<bf16>& in, bf16* y) {
   const AttentionShape& x = in.shape;
   const i64 count = x.batch * x.heads, processors = cuda::device().multiProcessorCount,
             waves = (count + processors - 1) / processors;
-  // In units of a wave, kernels of lines take 0.5 + count / (0.77 processors) (measured on an
-  // H100).
+  // In units of a wave, kernels of lines take 0.5 + count / (0.77 processors) (an H100's measure).
   if (x.head_width != D || static_cast<double>(waves) > 0.5 + 1.3 * static_cast<double>(count) /
                                                                   static_cast<double>(processors))
     return false;
   const Grid g{static_cast<int>(x.height), static_cast<int>(x.width), static_cast<int>(x.heads),
                static_cast<int>(x.channels())};
-  const auto run = [&](auto kernel, int maps, int warps, int own) {
-    const i64 bytes = i64{maps} * x.height * Map<D>::pitch_of(g.width) + warps * own;
-    if (bytes > static_cast<i64>(cuda::device().sharedMemPerBlockOptin)) return false;
-    detail::allow_shared(kernel, static_cast<int>(bytes), "criss_cross_attention");
-    kernel<<<static_cast<unsigned>(count), static_cast<unsigned>(32 * warps),
-             static_cast<std::size_t>(bytes), cuda::stream()>>>(g, in.q, in.k, in.v, in.log_alpha,
-                                                                in.log_beta, y);
-    cuda::launched("criss_cross_attention");
-    return true;
-  };
   const auto of_length = [&](auto length) {
     constexpr int NT = decltype(length)::value;
+    const auto run = [&](auto kernel, auto orders) {
+      constexpr bool both = decltype(orders)::value;
+      constexpr int warps = map_warps<NT, both>, own = warps * own_bytes<D, NT, both>;
+      const i64 map = x.height * Map<D>::pitch_of(g.width),
+                bytes = maps_on_chip<NT, both> * map + own,
+                blocks = keeps<NT, both> ? std::min(count, processors) : count;
+      if (bytes > static_cast<i64>(cuda::device().sharedMemPerBlockOptin)) return false;
+      detail::allow_shared(kernel, static_cast<int>(bytes), "criss_cross_attention");
+      const Workspace<unsigned char> kept(keeps<NT, both> ? blocks * kept_map<NT> : 0,
+                                          Device::cuda);
+      kernel<<<static_cast<unsigned>(blocks), 32 * warps, static_cast<std::size_t>(bytes),
+               cuda::stream()>>>(g, static_cast<int>(count), in.q, in.k, in.v, in.log_alpha,
+                                 in.log_beta, y, kept.data());
+      cuda::launched("criss_cross_attention");
+      return true;
+    };
     switch (order) {
       case Order::rows_first:
-        return run(mix_map<D, NT, true, false>, 1, map_warps<NT, false>, own_bytes<D, NT, false>);
+        return run(mix_map<D, NT, true, false>, std::false_type{});
       case Order::columns_first:
-        return run(mix_map<D, NT, false, false>, 1, map_warps<NT, false>, own_bytes<D, NT, false>);
+        return run(mix_map<D, NT, false, false>, std::false_type{});
       case Order::both:
-        return run(mix_map<D, NT, true, true>, all_stay<NT, true> ? 4 : 2, map_warps<NT, true>,
-                   own_bytes<D, NT, true>);
+        return run(mix_map<D, NT, true, true>, std::true_type{});
     }
     return false;
   };

@@ -81,6 +81,9 @@ __device__ __forceinline__ void mix(float (&c)[D / 8][4], const Left<NT>& p,
     }
 }
 
+/// Bytes of a line's sums.
+template <int NT>
+inline constexpr int sums_bytes = 16 * ((NT + 1) / 2) * 4;
 /// sums[position] = log2_e times the sum of a line's log decays, two of which a lane has; `nowhere`
 /// behind the line's end.
 template <int NT>
