@@ -8,12 +8,13 @@
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 
-/// Whether weights are kept. Those of a map of 56 x 56 take longer to read than to make again.
+/// Whether weights are kept. Those of a map of 56 x 56 take longer to read than to make again, also
+/// if they are made from logarithms of their sums, which needs no sums then.
 template <int NT, bool both>
 inline constexpr bool keeps = NT == 4 && both;
-/// Bytes of a line, and of the longest map's.
+/// Packs of a line, and of the longest map's.
 template <int NT>
-inline constexpr int kept_line = 32 * 4 * NT* NT;
+inline constexpr int kept_line = 32 * NT* NT / 4;
 template <int NT>
 inline constexpr int kept_map = 8 * NT* kept_line<NT>;
 
@@ -22,22 +23,21 @@ template <int NT>
 using LineWeights = Left<NT>[NT / 2];
 
 template <int NT>
-__device__ __forceinline__ void keep_weights(unsigned char* line, int group, int lane,
+__device__ __forceinline__ void keep_weights(uint4* kept, int line, int group, int lane,
                                              const Left<NT>& p) {
 #pragma unroll
   for (int i = 0; i < NT / 2; ++i)
-    __stcg(reinterpret_cast<uint4*>(line) + (group * (NT / 2) + i) * 32 + lane,
+    __stcg(kept + line * kept_line<NT> + (group * (NT / 2) + i) * 32 + lane,
            make_uint4(p[i][0], p[i][1], p[i][2], p[i][3]));
 }
 template <int NT>
-__device__ __forceinline__ void read_weights(LineWeights<NT>& p, const unsigned char* line,
+__device__ __forceinline__ void read_weights(LineWeights<NT>& p, const uint4* kept, int line,
                                              int lane) {
 #pragma unroll
   for (int group = 0; group < NT / 2; ++group)
 #pragma unroll
     for (int i = 0; i < NT / 2; ++i) {
-      const uint4 x =
-          __ldcg(reinterpret_cast<const uint4*>(line) + (group * (NT / 2) + i) * 32 + lane);
+      const uint4 x = __ldcg(kept + line * kept_line<NT> + (group * (NT / 2) + i) * 32 + lane);
       p[group][i][0] = x.x, p[group][i][1] = x.y, p[group][i][2] = x.z, p[group][i][3] = x.w;
     }
 }
@@ -47,13 +47,13 @@ __device__ __forceinline__ void read_weights(LineWeights<NT>& p, const unsigned 
 /// been made again. taken(): the warp has read its first line of the map.
 template <bool rows, int warps, int D, int NT, class Ready, class Taken, class Store>
 __device__ __forceinline__ void mix_kept(const Grid& g, int warp, int lane, const Map<D>& x,
-                                         float scale, const unsigned char* kept, const Ready& ready,
+                                         float scale, const uint4* kept, const Ready& ready,
                                          const Taken& taken, const Store& store) {
   const Way<rows> way(g);
   const auto turned = [](unsigned(&r)[4], unsigned at) { detail::load_turned(r, at); };
   LineWeights<NT> next;
-  read_weights<NT>(next, kept + warp * kept_line<NT>, lane);
-  if (ready()) read_weights<NT>(next, kept + warp * kept_line<NT>, lane);
+  read_weights<NT>(next, kept, warp, lane);
+  if (ready()) read_weights<NT>(next, kept, warp, lane);
 #pragma unroll 1
   for (int line = warp; line < way.count; line += warps) {
     LineWeights<NT> p;
@@ -63,8 +63,7 @@ __device__ __forceinline__ void mix_kept(const Grid& g, int warp, int lane, cons
       for (int j = 0; j < NT / 2; ++j)
 #pragma unroll
         for (int e = 0; e < 4; ++e) p[i][j][e] = next[i][j][e];
-    if (line + warps < way.count)
-      read_weights<NT>(next, kept + (line + warps) * kept_line<NT>, lane);
+    if (line + warps < way.count) read_weights<NT>(next, kept, line + warps, lane);
     Right<D, NT> right;
     load_line<rows, D, NT>(right, x, line, way.length, lane % 16, lane / 16, turned);
     if (line == warp) {
