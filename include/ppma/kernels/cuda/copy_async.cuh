@@ -35,6 +35,10 @@ __device__ __forceinline__ void copy_async_one(float* to, const float* from, boo
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
                "r"(there ? 4 : 0));
 }
+__device__ __forceinline__ void copy_async_one(double* to, const double* from, bool there) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(there ? 8 : 0));
+}
 __device__ __forceinline__ void copies_issued() { asm volatile("cp.async.commit_group;"); }
 template <int left>
 __device__ __forceinline__ void copies_done() {

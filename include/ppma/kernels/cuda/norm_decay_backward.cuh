@@ -28,10 +28,12 @@ namespace detail {
 template <class T, int V, int K>
 struct DecaysBack {
   using A = acc_t<T>;
-  static constexpr int blocks = std::is_same_v<T, bf16> && K == 1 ? 3 : 1,
-                       part = K == 1 || V == 2 ? 2 : 4;
+  static constexpr int threads = std::is_same_v<T, bf16> && K == 2 ? 128 : 256,
+                       blocks = std::is_same_v<T, bf16> ? 3 : 1, part = K == 1 || V == 2 ? 2 : 4;
+  // kept: dt_weight and b; left: sums of slopes, then dt_weight's of each channel
+  static constexpr int sums = 2, kept = 3 * 32 * K * V, left = 2 * threads + 2 * 32 * K * V;
 
-  DivideBy tokens;
+  DivideBy tokens, widths;
   int heads, width, rows, plane;  // of a row; logs of alpha before those of beta
   const A *w, *a_log, *logs, *dlogs;
   const A* shift;  // b
@@ -43,31 +45,35 @@ struct DecaysBack {
     A z[2];        // alpha's and beta's slopes for the pack in hand
     A a, inverse;  // A of its head, 1 / A
     bool ordinary;
-    A db = 0, da = 0;      // sums of its slopes, its share of dA_log's
-    A sums[2][K][V] = {};  // of dz xhat
-    int from;              // where its logs stand, for token 0 of image 0; -1: it makes no slope
-    int alpha[K], j[K];    // lane that has alpha's slope for a pack, channel in its head
+    A db = 0, da = 0;    // sums of its slopes, its share of dA_log's
+    int from;            // where its logs stand, for token 0 of image 0; -1: it makes no slope
+    int alpha[K], j[K];  // lane that has alpha's slope for a pack, channel in its head
 
     __device__ __forceinline__ Lane(const DecaysBack& of, int lane, int row_width) {
       const bool makes = lane < of.rows * of.heads;
-      const int r = makes ? lane / of.heads : 0, head = makes ? lane - r * of.heads : 0;
+      const int r = makes && lane >= of.heads ? 1 : 0, head = makes ? lane - r * of.heads : 0;
       from = makes ? r * of.plane + head * static_cast<int>(of.tokens.by) : -1;
-      a = ::exp(of.a_log[head]), inverse = A(1) / a, ordinary = ordinary_decay(a);
+      a = of.a_log[head];  // its exponential is made in keep(), when it is there
       const int first = static_cast<int>(threadIdx.x) % 32 - lane;
 #pragma unroll
       for (int k = 0; k < K; ++k) {
         // behind the last channel: any, what comes of it is not read
-        const int c = (k * row_width + lane) * V, g = ::min(c / of.width, of.heads - 1);
-        alpha[k] = first + g, j[k] = c % of.width;
+        const int c = ::min((k * row_width + lane) * V, of.heads * of.width - V), g = of.widths(c);
+        alpha[k] = first + g, j[k] = c - g * of.width;
       }
     }
   };
 
-  /// dt_weight, (2, width): zeros where alpha's are beta's too.
-  i64 kept() const { return 2 * width; }
-  __device__ __forceinline__ void keep(A* to) const {
-    for (int i = static_cast<int>(threadIdx.x); i < 2 * width; i += 256)
-      to[i] = i < rows * width ? w[i] : A(0);
+  /// b as lanes take it; dt_weight, (2, width), zeros where alpha's are beta's too.
+  template <class Lay>
+  __device__ __forceinline__ void keep(Lane& own, A* to, const Lay& lay) const {
+    lay(to, shift);
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < 2 * width; i += threads)
+      copy_async_one(to + 32 * K * V + i, w + (i < rows * width ? i : 0), i < rows * width);
+    const A a_log = own.a;
+    own.a = ::exp(a_log), own.inverse = ::exp(-a_log),
+    own.ordinary = !is_inf(own.a) && !is_inf(own.inverse);
   }
   __device__ __forceinline__ void fetch(Lane& own, int row, bool there) const {
     own.log = own.dlog = 0;
@@ -80,8 +86,10 @@ struct DecaysBack {
     if (!own.ordinary) own.slope = extreme_slope(own.a, own.log, own.dlog);
     own.db += own.slope, own.da += decay_term(own.log, own.dlog);
   }
-  __device__ __forceinline__ void add(Lane& own, const A* weights, int k, int from,
-                                      const A (&xhat)[V], A (&dy)[V]) const {
+  template <class Sums>
+  __device__ __forceinline__ void add(Lane& own, const A* kept_there, int k, int from,
+                                      const A (&xhat)[V], A (&dy)[V], Sums& sum) const {
+    const A* const weights = kept_there + 32 * K * V;
     if (from == 0) {
       own.z[0] = __shfl_sync(all_lanes, own.slope, own.alpha[k]);
       const A beta = __shfl_sync(all_lanes, own.slope, own.alpha[k] + heads);
@@ -95,42 +103,50 @@ struct DecaysBack {
     for (int i = 0; i < part; ++i) {
       const A h = xhat[from + i];
       dy[from + i] = z1 * w1[i] + (z0 * w0[i] + dy[from + i]);
-      own.sums[0][k][from + i] += z0 * h, own.sums[1][k][from + i] += z1 * h;
+      sum[2][k][from + i] += z0 * h, sum[3][k][from + i] += z1 * h;
     }
   }
 
-  /// The block's sums, in order.
-  template <class Sum>
-  __device__ __forceinline__ void finish(Lane& own, int row_width, const A* scale, A* shared,
-                                         const Sum& sum_rows) const {
-    const int tid = static_cast<int>(threadIdx.x), slopes = rows * heads;
-    A* const to = partial + static_cast<i64>(blockIdx.x) * (rows * width + 2 * heads);
-    A *const z = shared + K * V * 256, *const of_channels = z + 64;
-    __syncthreads();
-    shared[tid] = own.db, shared[256 + tid] = own.da;
-    __syncthreads();
-    if (tid < slopes) {
-      A db = 0, da = 0;
-      for (int at = tid; at < 256; at += row_width) db += shared[at], da += shared[256 + at];
-      z[tid] = db, z[32 + tid] = da;
-    }
-    __syncthreads();
-    if (tid < heads) {
-      to[rows * width + tid] = rows == 2 ? z[tid] + z[heads + tid] : z[tid];
-      to[rows * width + heads + tid] = rows == 2 ? z[32 + tid] + z[32 + heads + tid] : z[32 + tid];
-    }
+  // The block's sums, in order.
+  __device__ __forceinline__ void leave(Lane& own, A* left_there) const {
+    left_there[threadIdx.x] = own.db, left_there[threads + threadIdx.x] = own.da;
+  }
+  /// What a few channels, c and on, give dt_weight[r]: of the sum of dz xhat and of slopes.
+  template <int n, class Laid>
+  __device__ __forceinline__ void channels(int r, int c, int row_width, const A (&sum)[n],
+                                           const A* scale, const A* kept_there, A* left_there,
+                                           const Laid& laid) const {
+    if (r >= rows) return;
+    A z = 0;
+#pragma unroll 4
+    for (int at = r * heads + widths(c); at < threads; at += row_width) z += left_there[at];
+    A part_of[n];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      if (r == rows) break;
-      sum_rows(own.sums[r], [&](int c, A sum) {
-        of_channels[c] = scale[c] * sum + shift[c] * z[r * heads + c / width];
-      });
-      __syncthreads();
-      for (int c = tid; c < width; c += 256) {
-        A sum = 0;
-        for (int g = 0; g < heads; ++g) sum += of_channels[g * width + c];
-        to[r * width + c] = sum;
-      }
+    for (int i = 0; i < n; ++i) part_of[i] = laid(scale, i) * sum[i] + laid(kept_there, i) * z;
+    store_pack<n>(left_there + 2 * threads + r * heads * width + c, part_of);
+  }
+  __device__ __forceinline__ void finish(int cols, int row_width, const A* left_there) const {
+    const int tid = static_cast<int>(threadIdx.x), last = threads - 1 - tid;
+    A* const to = partial + static_cast<i64>(blockIdx.x) * (rows * width + 2 * heads);
+    // dt_bias', A_log's: of threads that had the least to do
+    if (last < 2 * heads) {
+      const int what = last >= heads ? 1 : 0, g = last - what * heads;
+      A sum = 0;
+#pragma unroll 4
+      for (int at = g; at < threads; at += row_width)
+        sum += left_there[what * threads + at] +
+               (rows == 2 ? left_there[what * threads + at + heads] : A(0));
+      to[rows * width + last] = sum;
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int at = tid; at < rows * width; at += threads) {
+      const int r = at >= width ? 1 : 0;
+      const A* const of = left_there + 2 * threads + r * cols + at - r * width;
+      A sum = 0;
+#pragma unroll 4
+      for (int g = 0; g < heads; ++g) sum += of[g * width];
+      to[at] = sum;
     }
   }
 };
@@ -168,6 +184,7 @@ void layer_norm_log_decay_backward(Cuda, const DecayShape& s, const T* x, const 
         partial = std::make_unique<const Workspace<A>>(blocks * sums, Device::cuda);
         using Decays = detail::DecaysBack<T, pack_width<T>, decltype(k)::value>;
         return Decays{detail::DivideBy(s.tokens),
+                      detail::DivideBy(s.width),
                       small(s.heads),
                       small(s.width),
                       small(s.rows),
