@@ -6,7 +6,8 @@
 // the thread's own: there it takes no registers. What else reads the normalised rows may add to
 // their gradient before it is used (norm_decay_backward.cuh).
 //
-// Floor: x, dy and what dx has read, dx written: 25,088 rows of 256 at 4.3 TB/s: 12 us.
+// Floor: x, dy and what dx has read, dx written: 25,088 rows of 256 at 4.3 TB/s: 12 us. Measured
+// there: 15, where 220 instructions a row of packs and thread count.
 
 #include <algorithm>
 #include <memory>
