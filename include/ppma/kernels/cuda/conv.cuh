@@ -230,11 +230,11 @@ void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R*
 
 /// Whether few pixels with long sums are gathered, though few_rows.cuh could take them: PPMA-T's
 /// inference of eight images, whose second merging this is (14 x 14 pixels of 3 x 3 x 128 to 256
-/// channels), takes 0.696 ms this way and 0.707 that way (an H200).
-inline bool gathers_few(const ConvMap& m) {
+/// channels), takes 0.696 ms this way and 0.707 that way (an H200). Weights are packed, as there.
+inline bool gathers_few(const ConvMap& m, const ConvWeights<bf16>& w) {
   const i64 pixels = m.batch * m.oh * m.ow, k = m.th * m.tw * m.ci, work = pixels * m.co * k;
-  return m.groups == 1 && k > 1024 && work > few_rows::most_work &&
-         work <= few_rows::most_conv_work(pixels, m.co, k);
+  return m.groups == 1 && w.by_taps(m.tw, m.ci) && w.n_step == k && k > 1024 &&
+         work > few_rows::most_work && work <= few_rows::most_conv_work(pixels, m.co, k);
 }
 
 }  // namespace detail
@@ -264,7 +264,8 @@ template <class T>
 void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias,
               T* out) {
   if constexpr (std::is_same_v<T, bf16>) {
-    if (detail::gathers_few(m)) return detail::convolve_gathered(on, m, x, weights, bias, out);
+    if (detail::gathers_few(m, weights))
+      return detail::convolve_gathered(on, m, x, weights, bias, out);
     if (detail::few_rows::run<detail::AsItIs>(m, x, weights, bias, out)) return;
 #if PPMA_CUDNN
     if (detail::cudnn_takes(m, x, bias, out) && detail::cudnn_pays(m) &&

@@ -193,7 +193,7 @@ struct Source {
   int line = 0, count = 0;
   unsigned at = 0, step = 0;  // bytes to its first token, and from token to token
   unsigned decay_at = 0, decay_step = 0;
-  const float* log_decay = nullptr;  // of the head; null: no mask
+  const float* log_decay = nullptr;  // of the head
 };
 /// One way of cutting a head's map into lines: rows or columns.
 template <bool rows>
