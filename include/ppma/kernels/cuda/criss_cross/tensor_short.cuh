@@ -202,7 +202,8 @@ template <int D, int NT, int pairs, bool known>
 __global__ void __launch_bounds__(short_threads, short_blocks<NT, pairs>)
     short_backward(Lines s, const bf16* q, const bf16* k, const float* log_decay, Backward to) {
   using Pass = ShortPass<pairs, known>;
-  extern __shared__ __align__(128) unsigned char memory[];
+  extern __shared__ __align__(128) unsigned char short_memory[];
+  unsigned char* const memory = short_memory;
   constexpr int padded = Rows<D, NT>::padded;
   Spot here(s, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.x),
             static_cast<int>(blockIdx.y) * short_heads);
