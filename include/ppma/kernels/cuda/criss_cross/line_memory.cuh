@@ -47,10 +47,10 @@ struct Spot {
   int row_step, heads;
   const int* order;
 
-  __device__ explicit Spot(const Lines& s) {
-    const int image = static_cast<int>(blockIdx.x) / s.count,
-              line = static_cast<int>(blockIdx.x) % s.count,
-              first = static_cast<int>(blockIdx.y) * s.group;
+  __device__ explicit Spot(const Lines& s)
+      : Spot(s, static_cast<int>(blockIdx.x) / s.count, static_cast<int>(blockIdx.x) % s.count,
+             static_cast<int>(blockIdx.y) * s.group) {}
+  __device__ Spot(const Lines& s, int image, int line, int first) {
     heads = ::min(s.group, s.heads - first);
     at = (static_cast<i64>(image) * s.tokens + line * s.line_step) * s.channels + first * s.d;
     plane = (static_cast<i64>(image) * s.heads + first) * s.tokens + line * s.line_step;
@@ -116,11 +116,11 @@ __device__ __forceinline__ void ask_for(const bf16* plus, const Lines& s, const 
                                                   i % per_row * 64));
 }
 
-// sums[head][position] = the log decays' sum from the line's beginning; a warp a head, a lane two
-// neighbouring positions.
+// sums[head][position] = `unit` times the log decays' sum from the line's beginning; a warp a head,
+// a lane two neighbouring positions.
 template <int NT>
 __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, const Lines& s,
-                                           const Spot& here) {
+                                           const Spot& here, float unit = 1) {
   const int lane = lane_index(), head = warp_index(), padded = s.rows<NT>();
   if (head >= here.heads) return;
   const float* const from =
@@ -139,7 +139,7 @@ __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, 
     before += __shfl_sync(~0u, up_to, 31);
     if (p < padded)
       *reinterpret_cast<float2*>(sums + head * padded + p) = {
-          p < s.length ? sum : nowhere, p + 1 < s.length ? sum + second : nowhere};
+          p < s.length ? sum * unit : nowhere, p + 1 < s.length ? (sum + second) * unit : nowhere};
   }
 }
 

@@ -20,11 +20,20 @@ namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 
 using detail::exp2_fast;
 
-inline constexpr float log2_e = 1.44269504088896341f;
+inline constexpr float log2_e = 1.44269504088896341f, ln_2 = 0.6931471805599453f;
+/// The distance of sums that are log2_e times those of log decays, from which a path is closed.
+inline constexpr float closed = polyline_gpu::limit_bf16 * log2_e;
+/// Sums of weights between the inverse of this and this have no weight that counts out of range.
+inline constexpr float sum_limit = 0x1p90f;
 
 __device__ __forceinline__ float reciprocal(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float log2_fast(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
@@ -109,9 +118,9 @@ __device__ __forceinline__ void load_columns(float (&t)[NT][4], const float* x) 
                    : "r"(from + 32u * static_cast<unsigned>(n))
                    : "memory");
 }
-// Whether a path along a line may be closed: its last sum is the largest.
-__device__ __forceinline__ bool any_closed(const float* sums, int length) {
-  return -sums[length - 1] >= polyline_gpu::limit_bf16;
+// Whether a path along a line may be closed: its last sum is the largest. (See sum_decays().)
+__device__ __forceinline__ bool any_closed(const float* sums, int length, float unit = 1) {
+  return -sums[length - 1] >= polyline_gpu::limit_bf16 * unit;
 }
 // -infinity for a path that is closed.
 template <int NT>

@@ -106,10 +106,6 @@ __device__ __forceinline__ bool sum_line(float* sums, float2 log_decay, int leng
   return p < length && up_to <= -polyline_gpu::limit_bf16;
 }
 
-/// Sums of weights between the inverse of this and this have no weight that counts out of range.
-inline constexpr float sum_limit = 0x1p90f;
-inline constexpr float closed = polyline_gpu::limit_bf16 * log2_e, ln_2 = 0.6931471805599453f;
-
 /// A query's place among the sums of its line: what is behind the end is the last one again.
 template <int NT, int own>
 __device__ __forceinline__ int place_of(int length, int lane) {

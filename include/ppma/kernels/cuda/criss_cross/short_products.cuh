@@ -1,22 +1,25 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The products of tensor_short.cuh, whose 16 queries are known when it is compiled: scores under
-// the mask, sums over queries of all keys of a line, and the gradients of the sums of decays, which
-// are products too, with columns of +-1.
+// The products of tensor_short.cuh, whose 16 queries are known when it is compiled: rows with rows,
+// sums over queries of all keys of a line, and the gradients of the sums of decays, which are
+// products too, with columns of +-1. Tiles are given by the address of their first row and a lane's
+// place (Place).
 
 #include "ppma/kernels/cuda/criss_cross/short_rows.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 
-/// Every 16 x 16 of a left factor transposed.
-template <int NT>
+/// Every 16 x 16 of a left factor, of which `rows` are not 0, transposed.
+template <int NT, int rows>
 __device__ __forceinline__ void turn(Left<NT>& to, const Left<NT>& a) {
 #pragma unroll
-  for (int i = 0; i < (NT + 1) / 2; ++i) {
-    const bool half = 2 * i + 1 == NT;
-    to[i][0] = detail::transposed(a[i][0]), to[i][1] = half ? 0 : detail::transposed(a[i][2]);
-    to[i][2] = detail::transposed(a[i][1]), to[i][3] = half ? 0 : detail::transposed(a[i][3]);
-  }
+  for (int i = 0; i < (NT + 1) / 2; ++i)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      // of `a`: e % 2 the lower eight rows, e / 2 the eight columns behind
+      const bool none = (e / 2 == 1 && rows == 8) || (e % 2 == 1 && 2 * i + 1 == NT);
+      to[i][e] = none ? 0 : detail::transposed(a[i][e % 2 * 2 + e / 2]);
+    }
 }
 /// c = a b, or added to it.
 template <bool fresh>
@@ -28,17 +31,44 @@ __device__ __forceinline__ void product(float (&c)[4], const unsigned (&a)[4], u
   else
     detail::multiply(c, a, b0, b1);
 }
+/// A left factor of 16 rows.
+template <int D>
+__device__ __forceinline__ void load_rows(unsigned (&a)[D / 16][4], unsigned at, unsigned left) {
+#pragma unroll
+  for (int i = 0; i < D / 16; ++i) detail::load_matrices(a[i], at + Place<D>::pack(left, 2 * i));
+}
+/// t[m] = start(m, e) + a x^T, x the rows 8 m to 8 m + 7 of a tile, for m = n and n + 1.
+template <int D, int NT, class Start>
+__device__ __forceinline__ void multiply_rows(float (&t)[NT][4], int n,
+                                              const unsigned (&a)[D / 16][4], unsigned x,
+                                              unsigned right, const Start& start) {
+#pragma unroll
+  for (int i = 0; i < D / 16; ++i) {
+    unsigned b[4];
+    detail::load_matrices(
+        b, x + Place<D>::pack(right, 2 * i) + static_cast<unsigned>(8 * n * short_row<D>));
+#pragma unroll
+    for (int m = n; m < n + 2 && m < NT; ++m) {
+      if (i == 0) {
+        // not in its own place: many products begin with the same four registers
+        const float c[4] = {start(m, 0), start(m, 1), start(m, 2), start(m, 3)};
+        detail::multiply(t[m], a[i], b[m % 2 * 2], b[m % 2 * 2 + 1], c);
+      } else {
+        detail::multiply(t[m], a[i], b[m % 2 * 2], b[m % 2 * 2 + 1]);
+      }
+    }
+  }
+}
 /// Sums over queries, of all keys of a line: c = turned x, or added to it, x 16 rows of a tile.
 template <int D, int NT>
 using OfKeys = float[(NT + 1) / 2][D / 8][4];
 template <bool fresh, int D, int NT>
-__device__ __forceinline__ void sum_turned(OfKeys<D, NT>& c, const Left<NT>& turned, const bf16* x,
-                                           int stride) {
-  const int lane = lane_index();
+__device__ __forceinline__ void sum_turned(OfKeys<D, NT>& c, const Left<NT>& turned, unsigned x,
+                                           unsigned left) {
 #pragma unroll
   for (int j = 0; j < D / 16; ++j) {
     unsigned b[4];
-    detail::load_turned(b, x + lane % 16 * stride + lane / 16 * 8 + j * 16);
+    detail::load_turned(b, x + Place<D>::pack(left, 2 * j));
 #pragma unroll
     for (int i = 0; i < (NT + 1) / 2; ++i) {
       product<fresh>(c[i][2 * j], turned[i], b[0], b[1]);
@@ -46,25 +76,17 @@ __device__ __forceinline__ void sum_turned(OfKeys<D, NT>& c, const Left<NT>& tur
     }
   }
 }
-template <int D, int NT>
-__device__ __forceinline__ void to_tiles(bf16* tile, int stride, const OfKeys<D, NT>& c,
-                                         unsigned f) {
-#pragma unroll
-  for (int i = 0; i < (NT + 1) / 2; ++i) to_tile<D>(tile + i * 16 * stride, stride, c[i], f);
-}
-
 /// c = a x with 8 NT rows x of a tile.
 template <int D, int NT>
-__device__ __forceinline__ void mix_rows(float (&c)[D / 8][4], const Left<NT>& a, const bf16* tile,
-                                         int stride) {
-  const int lane = lane_index();
-  const bf16* const from = tile + lane % 16 * stride + lane / 16 * 8;
+__device__ __forceinline__ void mix_rows(float (&c)[D / 8][4], const Left<NT>& a, unsigned x,
+                                         unsigned left) {
 #pragma unroll
   for (int i = 0; i < (NT + 1) / 2; ++i)
 #pragma unroll
     for (int j = 0; j < D / 16; ++j) {
       unsigned b[4];
-      detail::load_turned(b, from + i * 16 * stride + j * 16);
+      detail::load_turned(
+          b, x + Place<D>::pack(left, 2 * j) + static_cast<unsigned>(16 * i * short_row<D>));
       if (i == 0) {
         product<true>(c[2 * j], a[i], b[0], b[1]), product<true>(c[2 * j + 1], a[i], b[2], b[3]);
       } else {
@@ -118,65 +140,30 @@ struct DecaySums {
   }
 };
 
-/// As masked_scores(), of the queries 16 tile to 16 tile + 15. Sums of decays fall along a line, so
-/// that the sign of a difference is known but near the diagonal. Queries behind the line's end have
-/// finite weights, which the caller makes zero: of an odd number of tiles no key is as far away as
-/// the last eight queries, so that these are where the eight before them are.
-template <int D, int NT, int tile>
-__device__ __forceinline__ void scores_of(float (&t)[NT][4], const unsigned (&query)[D / 16][4],
-                                          const bf16* keys, int stride, const float* sums,
-                                          bool walls) {
-  const int lane = lane_index();
-  constexpr int lower = 2 * tile + 1 < NT ? 8 : 0;
-  const Two own{sums[16 * tile + lane / 4], sums[16 * tile + lane / 4 + lower]};
-#pragma unroll
-  for (int n = 0; n < NT; ++n) {
-    const float2 c = *reinterpret_cast<const float2*>(sums + n * 8 + lane % 4 * 2);
-    if (n / 2 < tile)
-      t[n][0] = own.upper - c.x, t[n][1] = own.upper - c.y, t[n][2] = own.lower - c.x,
-      t[n][3] = own.lower - c.y;
-    else if (n / 2 > tile)
-      t[n][0] = c.x - own.upper, t[n][1] = c.y - own.upper, t[n][2] = c.x - own.lower,
-      t[n][3] = c.y - own.lower;
-    else
-      t[n][0] = -::fabsf(own.upper - c.x), t[n][1] = -::fabsf(own.upper - c.y),
-      t[n][2] = -::fabsf(own.lower - c.x), t[n][3] = -::fabsf(own.lower - c.y);
-  }
-  if (walls) close_paths<NT>(t);
-  add_scores<D, NT>(t, query, keys, stride);
-}
 /// dp = g0 x0^T (and g1 x1^T if there are two pairs), 16 rows g and 8 NT rows x of tiles; returns
 /// the sums over rows of t dp.
-template <int D, int NT, int pairs>
-__device__ __forceinline__ Two slopes(float (&dp)[NT][4], const float (&t)[NT][4], const bf16* g0,
-                                      const bf16* x0, const bf16* g1, const bf16* x1, int stride) {
-  const int lane = lane_index(), place = (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
+template <int D, int NT, int pairs, int rows>
+__device__ __forceinline__ Two slopes(float (&dp)[NT][4], const float (&t)[NT][4], unsigned g0,
+                                      unsigned x0, unsigned g1, unsigned x1, const Place<D>& in) {
   unsigned left0[D / 16][4], left1[D / 16][4];
-  load_left<D>(left0, g0, stride);
-  if constexpr (pairs == 2) load_left<D>(left1, g1, stride);
+  load_rows<D>(left0, g0, in.left);
+  if constexpr (pairs == 2) load_rows<D>(left1, g1, in.left);
   Two even{0, 0}, odd{0, 0};
 #pragma unroll
   for (int n = 0; n < NT; n += 2) {
-    const auto add = [&](auto fresh, const unsigned(&left)[4], const bf16* from) {
-      unsigned right[4];
-      detail::load_matrices(right, from + place + n * 8 * stride);
-      product<decltype(fresh)::value>(dp[n], left, right[0], right[1]);
-      if (n + 1 < NT) product<decltype(fresh)::value>(dp[n + 1], left, right[2], right[3]);
-    };
-    add(std::true_type{}, left0[0], x0);
-#pragma unroll
-    for (int i = 1; i < D / 16; ++i) add(std::false_type{}, left0[i], x0 + i * 16);
+    multiply_rows<D, NT>(dp, n, left0, x0, in.right, [](int, int) { return 0.f; });
     if constexpr (pairs == 2)
+      multiply_rows<D, NT>(dp, n, left1, x1, in.right, [&](int m, int e) { return dp[m][e]; });
 #pragma unroll
-      for (int i = 0; i < D / 16; ++i) add(std::false_type{}, left1[i], x1 + i * 16);
-#pragma unroll
-    for (int m = n; m < n + 2 && m < NT; ++m)
+    for (int m = n; m < n + 2 && m < NT; ++m) {
       even.upper = ::fmaf(t[m][0], dp[m][0], even.upper),
-      even.lower = ::fmaf(t[m][2], dp[m][2], even.lower),
-      odd.upper = ::fmaf(t[m][1], dp[m][1], odd.upper),
-      odd.lower = ::fmaf(t[m][3], dp[m][3], odd.lower);
+      odd.upper = ::fmaf(t[m][1], dp[m][1], odd.upper);
+      if constexpr (rows == 16)
+        even.lower = ::fmaf(t[m][2], dp[m][2], even.lower),
+        odd.lower = ::fmaf(t[m][3], dp[m][3], odd.lower);
+    }
   }
-  return {over_quad(even.upper + odd.upper), over_quad(even.lower + odd.lower)};
+  return {over_quad(even.upper + odd.upper), rows == 16 ? over_quad(even.lower + odd.lower) : 0.f};
 }
 }  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor
 

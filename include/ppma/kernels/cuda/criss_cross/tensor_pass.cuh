@@ -32,18 +32,20 @@ struct Backward {
 inline constexpr int backward_threads = 256;  // at most: a warp has at least one task
 
 // log_decay's gradients from those of the sums c, from the end of the line; of closed edges 0, as c
-// says; a warp a head, a lane two neighbouring positions.
+// (sum_decays()) says; a warp a head, a lane two neighbouring positions.
 template <int NT>
 __device__ __forceinline__ void sums_to_decays(const float* sums, const float* dsums, float share,
-                                               float* dlog_decay, const Lines& s,
-                                               const Spot& here) {
+                                               float* dlog_decay, const Lines& s, const Spot& here,
+                                               float unit = 1) {
   const int lane = lane_index(), head = warp_index();
   if (head >= here.heads) return;
   const float* const from = dsums + head * s.rows<NT>();
   const float* const c = sums + head * s.rows<NT>();
   float* const to = dlog_decay + here.plane + static_cast<i64>(head) * s.tokens;
   // counted(), rounded
-  const auto open = [c](int p) { return !(c[p] - c[p - 1] <= -1.03f * polyline_gpu::limit_bf16); };
+  const auto open = [c, unit](int p) {
+    return !(c[p] - c[p - 1] <= -1.03f * polyline_gpu::limit_bf16 * unit);
+  };
   float behind = 0;
   for (int p = (s.length - 1) / 64 * 64 + 2 * lane; p >= 0; p -= 64) {
     const float first = p < s.length ? from[p] : 0.0f,
