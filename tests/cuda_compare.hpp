@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -76,8 +77,8 @@ inline std::vector<Tensor> outcome(const std::function<Tensor(In)>& f, In inputs
   const Tensor y = f(in);
   Shape different = y.shape();
   if (few > 0) different.set(0, few);
-  const Tensor dy = few > 0 ? repeated(arriving(different), y.dim(0)) : arriving(different);
-  y.backward(cast(dy, y.dtype()).to(y.device()));
+  const Tensor dy = cast(arriving(different), y.dtype()).to(y.device());
+  y.backward(few > 0 ? repeated(dy, y.dim(0)) : dy);
   std::vector<Tensor> all{y.detach()};
   for (const Tensor& t : in) all.push_back(is_floating(t.dtype()) ? t.grad() : Tensor());
   return all;
@@ -107,18 +108,18 @@ inline void compare(const std::string& name, const std::function<Tensor(In)>& f,
       const Tensor rounded = is_floating(inputs[k].dtype())
                                  ? cast(inputs[k], parameter ? accumulator_dtype(dtype) : dtype)
                                  : inputs[k];
-      there.push_back(all(rounded).to(Device::cuda));
+      there.push_back(all(rounded.to(Device::cuda)));
       here.push_back(is_floating(inputs[k].dtype()) ? cast(rounded, DType::f64) : rounded);
     }
     const std::vector<Tensor> want = outcome(f, here);
     std::vector<Tensor> got[2];
+    std::set<i64> sizes;  // each is asked of the heap once
+    for (const Tensor& t : want)
+      for (const i64 bytes : {8, 4, 2})
+        if (t.defined()) sizes.insert(bytes * (many ? t.numel() / few * batch : t.numel()));
     trim_memory(Device::cuda);  // few free blocks, all of which can be filled
     for (auto& run : got) {
-      for (const Tensor& t : want) {
-        if (!t.defined()) continue;
-        const i64 numel = many ? t.numel() / few * batch : t.numel();
-        poison(numel * 8), poison(numel * 4), poison(numel * 2);
-      }
+      for (const i64 bytes : sizes) poison(bytes);
       for (const Tensor& t : outcome(f, there, many ? few : 0))
         run.push_back(t.defined() ? t.to(Device::cpu) : Tensor());
     }

@@ -337,9 +337,14 @@ TEST_CASE("detector on the GPU: regions are filled up to few numbers of them", "
 TEST_CASE("detector on the GPU: a map's gradient of thousands of regions is the CPU's",
           "[cuda][heads]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  for (const i64 channels : {3, 16}) {
+  struct Regions {
+    i64 count, channels, height, width;
+  };
+  // More than a block looks through at once, in packs and not; channels of several blocks; cells of
+  // which shared memory has fewer boxes at once.
+  for (const auto& [count, channels, height, width] :
+       {Regions{5000, 3, 7, 7}, {5000, 16, 7, 7}, {300, 136, 14, 10}, {90, 8, 3, 80}}) {
     Rng rng(5);
-    const i64 count = 5000;  // more than a block looks through at once
     Tensor boxes = Tensor::empty({count, 5});
     const auto drawn = [&](double low, double high) {
       return static_cast<float>(rng.uniform(low, high));
@@ -350,19 +355,27 @@ TEST_CASE("detector on the GPU: a map's gradient of thousands of regions is the 
       box[3] = box[1] + drawn(0, 90), box[4] = box[2] + drawn(0, 60);
     }
     const Tensor map = Tensor::randn({3, 23, 19, channels}, rng),
-                 dy = Tensor::randn({count, 7, 7, channels}, rng);
+                 dy = Tensor::randn({count, height, width, channels}, rng);
     RoiAlign grid;
-    grid.scale = 1.0 / 8;
-    const auto slope = [&](Device device) {
+    grid.height = height, grid.width = width, grid.scale = 1.0 / 8;
+    const auto slope = [&, of = channels](Device device) {
       Tensor x = map.to(device).clone();
       x.requires_grad(true);
-      roi_align(x, channels == 3 ? boxes : boxes.to(device), grid).backward(dy.to(device));
+      roi_align(x, of == 3 ? boxes : boxes.to(device), grid).backward(dy.to(device));
       return x.grad().to(Device::cpu);
     };
     const Tensor want = slope(Device::cpu), got = slope(Device::cuda);
     for (i64 i = 0; i < want.numel(); ++i)
       CHECK(got.data<float>()[i] == Approx(want.data<float>()[i]).margin(1e-4).epsilon(1e-4));
   }
+  Tensor x = Tensor::ones({1, 4, 4, 1}).to(Device::cuda);
+  x.requires_grad(true);
+  RoiAlign grid;
+  grid.width = 2000;
+  const Tensor y = roi_align(x, Tensor::from<float>({0, 0, 0, 4, 4}, {1, 5}), grid);
+  CHECK_THROWS_WITH(
+      y.backward(Tensor::ones(y.shape()).to(Device::cuda)),
+      "roi_align on a GPU: boxes of 7 x 2000 cells; at most 1024 a side have gradients");
 }
 
 TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][heads]") {

@@ -25,15 +25,15 @@ std::vector<Tensor> run(const std::vector<Tensor>& host, i64 batch, i64 heads, O
                         DType dtype, Device device) {
   std::vector<Tensor> in;
   for (std::size_t t = 0; t < host.size(); ++t) {
-    in.push_back(cuda_test::repeated(cast(host[t], t < 3 ? dtype : accumulator_dtype(dtype)), batch)
-                     .to(device));
+    in.push_back(cuda_test::repeated(
+        cast(host[t], t < 3 ? dtype : accumulator_dtype(dtype)).to(device), batch));
     in.back().requires_grad(true);
   }
   const bool masked = in.size() == 5;
   const Tensor y = criss_cross_attention(in[0], in[1], in[2], heads,
                                          masked ? join_decays(in[3], in[4]) : Tensor(), order);
   y.backward(
-      cast(cuda_test::repeated(cuda_test::arriving(host[0].shape()), batch), dtype).to(device));
+      cuda_test::repeated(cast(cuda_test::arriving(host[0].shape()), dtype).to(device), batch));
   std::vector<Tensor> out{y.detach().to(Device::cpu)};
   for (const Tensor& t : in) out.push_back(t.grad().to(Device::cpu));
   return out;

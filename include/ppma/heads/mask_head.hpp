@@ -129,13 +129,16 @@ Tensor MaskHead::loss(const Tensor& logits, const std::vector<Roi>& rois,
   Tensor target = Tensor::zeros(shape), weight = Tensor::zeros(shape);
   std::fill_n(weight.data<float>(), R * cells, 1.0f);
   float* const to = target.data<float>();
-  parallel_for(R, 1, [&, to](i64 begin, i64 end) {
-    for (i64 r = begin; r < end; ++r) {
-      const Roi& roi = rois[static_cast<std::size_t>(r)];
-      const std::vector<u8> mask =
-          mask_target(objects[static_cast<std::size_t>(roi.image)].masks, roi, size);
-      std::copy(mask.begin(), mask.end(), to + r * cells);
-    }
+  // Regions come by size, and large ones take longer: every part has some of all.
+  const i64 parts = std::min(R, i64{64});
+  parallel_for(parts, 1, [&, to](i64 begin, i64 end) {
+    for (i64 part = begin; part < end; ++part)
+      for (i64 r = part; r < R; r += parts) {
+        const Roi& roi = rois[static_cast<std::size_t>(r)];
+        const std::vector<u8> mask =
+            mask_target(objects[static_cast<std::size_t>(roi.image)].masks, roi, size);
+        std::copy(mask.begin(), mask.end(), to + r * cells);
+      }
   });
   return scale(weighted_bce(of_class(logits, rois), target, weight),
                config.mask_weight / static_cast<double>(R * cells));
@@ -146,15 +149,25 @@ std::vector<u8> MaskHead::mask_target(const Tensor& masks, const Roi& roi, i64 s
         "mask head: the image's objects have no masks; train without the mask head");
   const i64 H = masks.dim(1), W = masks.dim(2);
   const u8* mask = masks.data<u8>() + roi.truth * H * W;
-  const float box[4] = {roi.box.x1, roi.box.y1, roi.box.x2, roi.box.y2};
-  RoiAlign grid;
-  grid.height = grid.width = size;
-  std::vector<float> share(static_cast<std::size_t>(size * size));
-  kernels::for_roi_taps(box, grid, H, W, [&](i64 cell, i64 row, i64 col, float w) {
-    share[static_cast<std::size_t>(cell)] += w * static_cast<float>(mask[row * W + col]);
-  });
+  const auto axis = [size](float low, float high, i64 pixels) {
+    return kernels::RoiAxis(static_cast<double>(low), static_cast<double>(high), {}, size, pixels);
+  };
+  const kernels::RoiAxis rows = axis(roi.box.y1, roi.box.y2, H),
+                         columns = axis(roi.box.x1, roi.box.x2, W);
   std::vector<u8> target;
-  for (const float s : share) target.push_back(s >= 0.5f ? 1 : 0);
+  std::vector<double> share(static_cast<std::size_t>(size));  // of a row of cells
+  for (i64 i = 0; i < size; ++i) {
+    std::fill(share.begin(), share.end(), 0.0);
+    for (const auto& [row, height] : rows.of_cell(i))
+      for (i64 j = 0; j < size; ++j) {
+        double inside = 0;
+        for (const auto& [column, width] : columns.of_cell(j))
+          inside += width * mask[row * W + column];
+        share[static_cast<std::size_t>(j)] += height * inside;
+      }
+    // rounded: what is exactly one half stays it
+    for (const double s : share) target.push_back(static_cast<float>(s) >= 0.5f ? 1 : 0);
+  }
   return target;
 }
 

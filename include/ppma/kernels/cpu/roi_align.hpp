@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
@@ -12,53 +14,69 @@
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
+/// Of each cell along one axis of a box the pixels that it takes, and with what weight: the means of
+/// its samples' two neighbours. Empty where the box has no extent.
+class RoiAxis {
+ public:
+  struct Tap {
+    i64 pixel;
+    double weight;
+  };
+
+  /// The box from low to high, in pixels of the map after `scale`; `pixels` of the map.
+  RoiAxis(double low, double high, const RoiAlign& o, i64 cells, i64 pixels) {
+    const double begin = low * o.scale - 0.5,
+                 cell = (high * o.scale - 0.5 - begin) / static_cast<double>(cells);
+    const i64 samples = o.sampling_ratio > 0 ? o.sampling_ratio : static_cast<i64>(std::ceil(cell));
+    begin_.push_back(0);
+    for (i64 c = 0; c < cells; ++c) {
+      for (i64 s = 0; s < samples; ++s)
+        add(begin + cell * (static_cast<double>(c) +
+                            (static_cast<double>(s) + 0.5) / static_cast<double>(samples)),
+            1 / static_cast<double>(samples), pixels);
+      begin_.push_back(taps_.size());
+    }
+  }
+
+  std::span<const Tap> of_cell(i64 c) const {
+    const auto at = begin_.begin() + c;
+    return std::span(taps_).subspan(at[0], at[1] - at[0]);
+  }
+
+ private:
+  void add(double at, double share, i64 pixels) {
+    if (at < -1 || at > static_cast<double>(pixels)) return;
+    at = std::max(at, 0.0);
+    const i64 low = static_cast<i64>(at);
+    if (low >= pixels - 1) return add(pixels - 1, share);
+    const double f = at - static_cast<double>(low);
+    add(low, share * (1 - f)), add(low + 1, share * f);
+  }
+  // Samples of a cell ascend by less than a pixel, mostly: a pixel is one of the last two.
+  void add(i64 pixel, double weight) {
+    for (std::size_t k = taps_.size(); k > begin_.back() && k + 2 > taps_.size(); --k)
+      if (taps_[k - 1].pixel == pixel) {
+        taps_[k - 1].weight += weight;
+        return;
+      }
+    taps_.push_back({pixel, weight});
+  }
+
+  std::vector<Tap> taps_;
+  std::vector<std::size_t> begin_;
+};
+
 /// Calls f(cell of the output in [0, h w), input row, input column, weight) for each tap of one box
 /// x1 y1 x2 y2.
 template <class T, class F>
 void for_roi_taps(const T* box, const RoiAlign& o, i64 height, i64 width, F f) {
-  struct AxisTaps {
-    i64 low, high;
-    double f;
-    bool inside;
-  };
-  const auto taps = [](double at, i64 size) {
-    if (at < -1 || at > static_cast<double>(size)) return AxisTaps{0, 0, 0, false};
-    at = std::max(at, 0.0);
-    const i64 low = static_cast<i64>(at);
-    if (low >= size - 1) return AxisTaps{size - 1, size - 1, 0, true};
-    return AxisTaps{low, low + 1, at - static_cast<double>(low), true};
-  };
-  const double left = static_cast<double>(box[0]) * o.scale - 0.5,
-               top = static_cast<double>(box[1]) * o.scale - 0.5;
-  const double cell_w =
-      (static_cast<double>(box[2]) * o.scale - 0.5 - left) / static_cast<double>(o.width);
-  const double cell_h =
-      (static_cast<double>(box[3]) * o.scale - 0.5 - top) / static_cast<double>(o.height);
-  const i64 down = o.sampling_ratio > 0 ? o.sampling_ratio : static_cast<i64>(std::ceil(cell_h));
-  const i64 across = o.sampling_ratio > 0 ? o.sampling_ratio : static_cast<i64>(std::ceil(cell_w));
-  if (down <= 0 || across <= 0) return;
-  const double share = 1 / static_cast<double>(down * across);
+  const RoiAxis rows(static_cast<double>(box[1]), static_cast<double>(box[3]), o, o.height, height),
+      columns(static_cast<double>(box[0]), static_cast<double>(box[2]), o, o.width, width);
   for (i64 i = 0; i < o.height; ++i)
-    for (i64 a = 0; a < down; ++a) {
-      const AxisTaps r =
-          taps(top + cell_h * (static_cast<double>(i) +
-                               (static_cast<double>(a) + 0.5) / static_cast<double>(down)),
-               height);
-      if (!r.inside) continue;
+    for (const RoiAxis::Tap& r : rows.of_cell(i))
       for (i64 j = 0; j < o.width; ++j)
-        for (i64 b = 0; b < across; ++b) {
-          const AxisTaps c =
-              taps(left + cell_w * (static_cast<double>(j) +
-                                    (static_cast<double>(b) + 0.5) / static_cast<double>(across)),
-                   width);
-          if (!c.inside) continue;
-          const i64 cell = i * o.width + j;
-          f(cell, r.low, c.low, static_cast<T>(share * (1 - r.f) * (1 - c.f)));
-          f(cell, r.low, c.high, static_cast<T>(share * (1 - r.f) * c.f));
-          f(cell, r.high, c.low, static_cast<T>(share * r.f * (1 - c.f)));
-          f(cell, r.high, c.high, static_cast<T>(share * r.f * c.f));
-        }
-    }
+        for (const RoiAxis::Tap& c : columns.of_cell(j))
+          f(i * o.width + j, r.pixel, c.pixel, static_cast<T>(r.weight * c.weight));
 }
 
 template <class T>
