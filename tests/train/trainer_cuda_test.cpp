@@ -16,6 +16,7 @@
 #include "ppma/heads/segmentor_json.hpp"
 #include "ppma/models/vit.hpp"
 #include "ppma/train/detection.hpp"
+#include "ppma/train/finite.hpp"
 #include "ppma/train/segmentation.hpp"
 #include "train/toy.hpp"
 
@@ -276,6 +277,21 @@ TEST_CASE("a step on the GPU that is not finite changes nothing, replayed or not
           for (std::size_t e = 0; e < here.weights[t].size(); ++e)
             CHECK(there.weights[t][e] == Approx(here.weights[t][e]).epsilon(1e-4).margin(1e-3));
       }
+}
+
+TEST_CASE("what is not finite on the GPU is found in every dtype", "[cuda][train]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
+    Tensor t = Tensor::full({300, 70}, 3e38, dtype);
+    CHECK(all_finite(t.to(Device::cuda)));
+    for (const double wrong :
+         {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),
+          -std::numeric_limits<double>::infinity()}) {
+      t.part(12345, {1}).copy_from(Tensor::full({1}, wrong, dtype));
+      CHECK(!all_finite(t.to(Device::cuda)));
+    }
+  }
+  CHECK(all_finite(Tensor::full({2}, 1e18, DType::int64).to(Device::cuda)));
 }
 
 }  // namespace skipped_cuda_test

@@ -154,19 +154,27 @@ std::vector<u8> MaskHead::mask_target(const Tensor& masks, const Roi& roi, i64 s
   };
   const kernels::RoiAxis rows = axis(roi.box.y1, roi.box.y2, H),
                          columns = axis(roi.box.x1, roi.box.x2, W);
+  i64 first = W, end = 0;  // columns of the mask that the region has
+  for (i64 j = 0; j < size; ++j)
+    for (const auto& tap : columns.of_cell(j))
+      first = std::min(first, tap.pixel), end = std::max(end, tap.pixel + 1);
   std::vector<u8> target;
-  std::vector<double> share(static_cast<std::size_t>(size));  // of a row of cells
+  std::vector<double> sums(static_cast<std::size_t>(W));  // over a cell's rows
   for (i64 i = 0; i < size; ++i) {
-    std::fill(share.begin(), share.end(), 0.0);
-    for (const auto& [row, height] : rows.of_cell(i))
-      for (i64 j = 0; j < size; ++j) {
-        double inside = 0;
-        for (const auto& [column, width] : columns.of_cell(j))
-          inside += width * mask[row * W + column];
-        share[static_cast<std::size_t>(j)] += height * inside;
-      }
-    // rounded: what is exactly one half stays it
-    for (const double s : share) target.push_back(static_cast<float>(s) >= 0.5f ? 1 : 0);
+    std::fill(sums.begin(), sums.end(), 0.0);
+    for (const auto& [row, height] : rows.of_cell(i)) {
+      double* const sum = sums.data();
+      const u8* const line = mask + row * W;
+      PPMA_OMP(simd)
+      for (i64 x = first; x < end; ++x) sum[x] += height * line[x];
+    }
+    for (i64 j = 0; j < size; ++j) {
+      double share = 0;
+      for (const auto& [column, width] : columns.of_cell(j))
+        share += width * sums[static_cast<std::size_t>(column)];
+      // rounded: what is exactly one half stays it
+      target.push_back(static_cast<float>(share) >= 0.5f ? 1 : 0);
+    }
   }
   return target;
 }

@@ -132,12 +132,14 @@ struct MaskRcnn {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
+#include <limits>
 #include <string>
 
 #include "ppma/core/parallel.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/best_boxes.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/parallel/communicator.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -176,23 +178,28 @@ DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch,
   for (const Roi& r : rois)
     if (r.truth >= 0) positive.push_back(r);
   // Means over the regions of all processes: their own are weighed by how many there are here.
-  double region_weight = 1, mask_weight = 1;
+  Tensor weights;  // of means over regions and over positive ones; none: 1
   if (ctx.among != nullptr) {
-    const double here[2] = {static_cast<double>(rois.size()), static_cast<double>(positive.size())},
-                 processes = static_cast<double>(ctx.among->size);
-    const std::vector<double> all = ctx.among->sums({here[0], here[1]});
-    region_weight = here[0] * processes / std::max(all[0], 1.0);
-    mask_weight = here[1] * processes / std::max(all[1], 1.0);
+    Tensor all = Tensor::from<double>(
+                     {static_cast<double>(rois.size()), static_cast<double>(positive.size())}, {2})
+                     .to(images.device());
+    const Tensor here = scale(all, static_cast<double>(ctx.among->size));
+    ctx.among->all_reduce_sum(all);  // on a GPU the host does not wait for it
+    weights = div(here, clamp(all, 1, std::numeric_limits<double>::infinity()));
   }
+  const auto weighed = [&weights](const Tensor& loss, i64 which) {
+    return weights.defined()
+               ? mul(loss, cast(reshape(narrow(weights, 0, which, 1), {}), loss.dtype()))
+               : loss;
+  };
   if (rois.empty()) return l;
   sort_by_level(rois, config.roi.finest);
   const BoxLoss of_box =
       roi_head.bbox_head.loss(roi_head.bbox_head.forward(roi_features(
                                   levels, rois, config.roi.box_size, config.roi.finest)),
                               rois, batch.objects);
-  const auto weighed = [](const Tensor& loss, double w) { return w == 1 ? loss : scale(loss, w); };
-  l.cls = weighed(of_box.cls, region_weight), l.bbox = weighed(of_box.bbox, region_weight);
-  l.accuracy = weighed(of_box.accuracy, region_weight);
+  l.cls = weighed(of_box.cls, 0), l.bbox = weighed(of_box.bbox, 0);
+  l.accuracy = weighed(of_box.accuracy, 0);
   l.total = add(l.total, add(l.cls, l.bbox));
   if (!roi_head.mask_head || positive.empty()) return l;
   sort_by_level(positive, config.roi.finest);
@@ -200,7 +207,7 @@ DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch,
                                                 levels, few_sizes(positive, levels[0].device()),
                                                 config.roi.mask_size, config.roi.finest)),
                                             positive, batch.objects),
-                   mask_weight);
+                   1);
   l.total = add(l.total, l.mask);
   return l;
 }

@@ -32,13 +32,13 @@ RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames,
     const Tensor bbox = weighted_l1(out.deltas[l], delta, positive);
     loss.cls = l == 0 ? cls : add(loss.cls, cls), loss.bbox = l == 0 ? bbox : add(loss.bbox, bbox);
   }
-  Tensor samples = cast(sum(t.samples), loss.cls.dtype());  // a scalar
-  if (among != nullptr)
-    samples = Tensor::full({},
-                           among->sum(cast(samples, DType::f64).to(Device::cpu).item()) /
-                               static_cast<double>(among->size),
-                           samples.dtype());
-  samples = clamp(samples, 1, std::numeric_limits<double>::infinity()).to(loss.cls.device());
+  Tensor samples = cast(sum(t.samples), DType::f64);  // a scalar
+  if (among != nullptr) {
+    among->all_reduce_sum(samples);  // on a GPU the host does not wait for it
+    samples = scale(samples, 1 / static_cast<double>(among->size));
+  }
+  samples = cast(clamp(samples, 1, std::numeric_limits<double>::infinity()), loss.cls.dtype())
+                .to(loss.cls.device());
   loss.cls = scale(div(loss.cls, samples), config.cls_weight),
   loss.bbox = scale(div(loss.bbox, samples), config.bbox_weight);
   return loss;

@@ -41,7 +41,7 @@ class DetectionTask {
   /// What a step is made of.
   using Batch = DetectionBatch;
   static constexpr u64 stream = 0xde7ec7;
-  static constexpr bool reads_back = true;  // boxes are sampled on the host
+  static constexpr bool reads_back = true;  // which regions are learnt from
 
   MaskRcnn& model;
   DetectionSet test;

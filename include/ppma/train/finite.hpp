@@ -59,10 +59,19 @@ PPMA_API std::string gradient_not_finite(const std::vector<Parameter>& parameter
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
+#include "ppma/core/float_bits.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/tensor/autograd.hpp"
+
 namespace ppma::inline PPMA_ABI {
 
 bool all_finite(const Tensor& t) {
   if (t.dtype() == DType::int64 || t.dtype() == DType::uint8) return true;
+  if (t.device() == Device::cuda) {  // 0 times what is not finite is NaN: one number leaves the GPU
+    const NoGrad not_recorded;
+    return is_finite(sum(scale(t, 0)).item());
+  }
   const Tensor here = t.to(Device::cpu);
   if (t.dtype() == DType::f32) return detail::all_finite<u32>(here.raw(), t.numel(), 0x7f800000u);
   if (t.dtype() == DType::bf16)

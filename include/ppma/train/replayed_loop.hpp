@@ -22,7 +22,8 @@ void TrainingLoop::launch_step(const Rng& rng, double rate, const Listeners& lis
   for (const auto& known : r.steps)
     if (known->takes(tensors)) step = known.get();
   if (step == nullptr) {
-    if (among() != nullptr) rows_of_all(rows, done.begun - 1);
+    if (among() != nullptr)
+      rows_of_all(rows, among()->sum(static_cast<double>(rows)), done.begun - 1);
     const auto loss_of = [this](const std::vector<Tensor>& inputs, Context& context) {
       const std::vector<Tensor*> present = batch_tensors();
       *present[0] = options_.at(inputs[0]);

@@ -98,7 +98,7 @@ class TrainingLoop {
                             detail::EpochSums& done);
   PPMA_API void finish_step(const Listeners& listeners, detail::EpochSums& done);
   PPMA_API void count_step(const Listeners& listeners, detail::EpochSums& done);
-  PPMA_API i64 rows_of_all(i64 here, i64 number) const;
+  PPMA_API i64 rows_of_all(i64 here, double all, i64 number) const;
   const Communicator* among() const {
     return options_.processes.empty() ? nullptr : options_.processes.data();
   }
@@ -274,18 +274,28 @@ void TrainingLoop::take_step(const Rng& rng, double rate, const Listeners& liste
   const std::vector<Tensor*> tensors = batch_tensors();
   *tensors[0] = options_.at(*tensors[0]);
   for (std::size_t i = 1; i < tensors.size(); ++i) *tensors[i] = tensors[i]->to(options_.at.device);
-  i64 rows = tensors[0]->dim(0);
   Context context{true, rng};
   context.among = among(), context.checkpoint_blocks = options_.checkpoint_blocks;
   std::optional<ConvertedWeights> once(std::in_place, tensors_of(optimizer_.parameters()),
                                        options_.at.activations());
   Loss loss = loss_of_batch(context);
-  const auto item = [](const Tensor& t) { return t.defined() ? t.item() : 0.0; };
+  ++done.pending;
+  const bool step = done.pending == options_.accumulate || done.begun == done.batches;
+  // Before the loss is read, for which the host waits: a GPU goes on meanwhile. Gradients of a loss
+  // that is not finite are dropped with the step.
+  if (!done.bad && gradients_ && step)
+    gradients_->backward(loss.total);
+  else if (!done.bad)
+    loss.total.backward();
+  i64 rows = tensors[0]->dim(0);
   std::vector<double> values{loss.total.item()};
-  for (const auto& part : loss.parts) values.push_back(item(part.second));
+  for (const auto& part : loss.parts)
+    values.push_back(part.second.defined() ? part.second.item() : 0.0);
   if (among() != nullptr) {
-    rows = rows_of_all(rows, done.number);
+    values.push_back(static_cast<double>(rows));
     values = among()->sums(values);
+    rows = rows_of_all(rows, values.back(), done.number);
+    values.pop_back();
     for (double& v : values) v /= static_cast<double>(among()->size);
   }
   if (!done.bad && !is_finite(values[0]))
@@ -296,12 +306,6 @@ void TrainingLoop::take_step(const Rng& rng, double rate, const Listeners& liste
                              loss_of_batch(again);
                            })};
   drop_batch();
-  ++done.pending;
-  const bool step = done.pending == options_.accumulate || done.begun == done.batches;
-  if (!done.bad && gradients_ && step)
-    gradients_->backward(loss.total);
-  else if (!done.bad)
-    loss.total.backward();
   once.reset();
   if (step) {
     const double mean = 1 / static_cast<double>(done.pending);
@@ -339,10 +343,9 @@ void TrainingLoop::count_step(const Listeners& listeners, detail::EpochSums& don
         "gradients. What was saved before stays as it is");
 }
 
-// The rows of a batch in all processes together, which have as many each.
-i64 TrainingLoop::rows_of_all(i64 here, i64 number) const {
-  const double rows = static_cast<double>(here), all = among()->sum(rows);
-  check(all == rows * static_cast<double>(among()->size),
+// The rows of a batch in all processes together. Error: they have not as many each.
+i64 TrainingLoop::rows_of_all(i64 here, double all, i64 number) const {
+  check(all == static_cast<double>(here) * static_cast<double>(among()->size),
         "training: the processes have unequal parts of batch ", number, ", ", here, " of ", all,
         " samples here; leave an incomplete batch out");
   return static_cast<i64>(all);
