@@ -14,8 +14,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
-/// Of each cell along one axis of a box the pixels that it takes, and with what weight: the means of
-/// its samples' two neighbours. Empty where the box has no extent.
+/// Of each cell along one axis of a box the pixels that it takes, and with what weight: the means
+/// of its samples' two neighbours. Empty where the box has no extent.
 class RoiAxis {
  public:
   struct Tap {

@@ -2,10 +2,11 @@
 #include "ppma/core/names_begin.hpp"
 // RoIAlign on the GPU: a thread a pack of channels of one cell of a box. For gradients a thread a
 // pack of channels of two cells of the map, which gathers from all boxes near them, in their order.
-// A block has a tile of the map and lists the boxes near it once: a detector has thousands, of which
-// few are. What a box's cells weigh is a product of its two axes: a thread works out an axis of a
-// box for a row or column of the tile, and all channels take it from shared memory. Samples of a box
-// lie on a grid with equal steps, so those near a cell are found without looking at the others.
+// A block has a tile of the map and lists the boxes near it once: a detector has thousands, of
+// which few are. What a box's cells weigh is a product of its two axes: a thread works out an axis
+// of a box for a row or column of the tile, and all channels take it from shared memory. Samples of
+// a box lie on a grid with equal steps, so those near a cell are found without looking at the
+// others.
 
 #include "ppma/kernels/cuda/pack.cuh"
 
