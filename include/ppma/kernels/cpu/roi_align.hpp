@@ -120,7 +120,7 @@ void roi_align_backward(Cpu, const Shape& shape, i64 count, const RoiAlign& o, c
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
-#include "ppma/kernels/cuda/roi_align.cuh"
+#include "ppma/kernels/cuda/roi_align_backward.cuh"
 #endif
 
 #include "ppma/core/names_end.hpp"

@@ -1,10 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Convolution on the GPU. bf16 goes to cuDNN where that is there (conv_cudnn.cuh), else to our own
-// tensor core kernels where they can: those of few channels (conv_columns_forward.cuh and its
-// likes), of an image's three (conv_image.cuh) and of any (conv_tensor.cuh). Else the inputs of
-// some output pixels are gathered into rows (pixels, taps * channels), and a matrix product with
-// the packed weights does the rest.
+// tensor core kernels where they can: of few channels (conv_columns_forward.cuh and its likes), of
+// an image's three (conv_image.cuh), of any (conv_tensor.cuh). Else the inputs of some pixels are
+// gathered into rows (pixels, taps * channels) and multiplied by the packed weights.
 
 #include <algorithm>
 
@@ -43,8 +42,8 @@ __global__ void __launch_bounds__(256)
     inside[i] = iy >= 0 && iy < m.h && ix >= 0 && ix < m.w && p0 + i * blockDim.y < pixels;
     from[i] = x + ((row / static_cast<unsigned>(m.oh) * m.h + iy) * m.w + ix) * m.ci + c0;
   }
-  for (int pack = static_cast<int>(threadIdx.x); pack < packs;
-       pack += static_cast<int>(blockDim.x)) {
+  const int threads = static_cast<int>(blockDim.x);
+  for (int pack = static_cast<int>(threadIdx.x); pack < packs; pack += threads) {
     RawElements<T, V> value[4] = {};
 #pragma unroll
     for (int i = 0; i < 4; ++i)
@@ -66,8 +65,7 @@ __global__ void __launch_bounds__(256)
   const int tw = static_cast<int>(m.tw), k = static_cast<int>(m.th) * tw * c;
   for (i64 at = cuda::first(); at < pixels * width; at += cuda::stride()) {
     const int inner = static_cast<int>(at % width), tap = inner / c;
-    const i64 p = p0 + at / width;
-    const i64 iy = p / m.ow % m.oh * m.stride + m.y0 + tap / tw,
+    const i64 p = p0 + at / width, iy = p / m.ow % m.oh * m.stride + m.y0 + tap / tw,
               ix = p % m.ow * m.stride + m.x0 + tap % tw;
     const bool inside = inner < k && iy >= 0 && iy < m.h && ix >= 0 && ix < m.w;
     to[at] =

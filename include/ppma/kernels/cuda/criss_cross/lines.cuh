@@ -2,11 +2,9 @@
 #include "ppma/core/names_begin.hpp"
 // One line (a row or a column) of criss-cross attention on the tensor cores: a block has the tokens
 // of a few heads in shared memory, a warp works for one of them: it takes 16 queries (or keys) and
-// has their scores in registers, 64 keys at a time.
-// Sums are in float, probabilities are rounded to bf16 for the product.
-//
-// Tokens behind the end of a line have zeros for vectors and `nowhere` for their decay sum: no real
-// query sees them.
+// has their scores in registers, 64 keys at a time. Sums are in float, probabilities are rounded to
+// bf16 for the product. Tokens behind the end of a line have zeros for vectors and `nowhere` for
+// their decay sum: no real query sees them.
 
 #include <algorithm>
 #include <type_traits>
