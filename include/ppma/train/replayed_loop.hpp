@@ -24,6 +24,7 @@ void TrainingLoop::launch_step(const Rng& rng, double rate, const Listeners& lis
   if (step == nullptr) {
     if (among() != nullptr)
       rows_of_all(rows, among()->sum(static_cast<double>(rows)), done.begun - 1);
+    if (reads_back_) r.steps.clear();  // images may have any size
     const auto loss_of = [this](const std::vector<Tensor>& inputs, Context& context) {
       const std::vector<Tensor*> present = batch_tensors();
       *present[0] = options_.at(inputs[0]);
@@ -33,15 +34,16 @@ void TrainingLoop::launch_step(const Rng& rng, double rate, const Listeners& lis
       return loss;
     };
     step = r.steps
-               .emplace_back(std::make_unique<detail::ReplayedStep>(loss_of, optimizer_, options_,
-                                                                    gradients_.get(), tensors))
+               .emplace_back(std::make_unique<detail::ReplayedStep>(
+                   loss_of, optimizer_, options_, gradients_.get(), tensors, !reads_back_))
                .get();
   }
   (*step)(tensors, rng, rate, r.upload);
   ++iteration_;
   if (ema_) ema_->update();
   r.readback.ask(step->results());
-  const auto before = std::exchange(r.underway, detail::Replays::Underway{step, rows, rate});
+  const auto before =
+      std::exchange(r.underway, detail::Replays::Underway{step->loss(), rows, rate});
   if (!before) return;
   const auto now = std::exchange(r.underway, before);
   finish_step(listeners, done);
@@ -56,17 +58,14 @@ void TrainingLoop::finish_step(const Listeners& listeners, detail::EpochSums& do
   const std::vector<double> results = replays_->readback.take();
   if (gradients_) gradients_->require_group();  // sums that were aborted are none
   const i64 processes = among() == nullptr ? 1 : among()->size;
-  const Loss& loss = underway->step->loss();
-  std::size_t k = 0;
-  const auto mean = [&] { return results[k++] / static_cast<double>(processes); };
-  std::vector<double> values{mean()};
-  for (const auto& part : loss.parts) values.push_back(part.second.defined() ? mean() : 0.0);
-  done.norm = results[k];
+  std::vector<double> values(results.begin(), results.end() - 1);
+  for (double& v : values) v /= static_cast<double>(processes);
+  done.norm = results.back();
   if (!is_finite(values[0]))
     done.bad = SkippedStep{epoch_, done.number + 1, "loss", values[0], ""};
   else if (!is_finite(done.norm))
     done.bad = SkippedStep{epoch_, done.number + 1, "gradient's norm", done.norm, ""};
-  done.add(loss, values, underway->rows * processes, underway->rate, true);
+  done.add(underway->loss, values, underway->rows * processes, underway->rate, true);
   count_step(listeners, done);
   if (listeners.on_batch) listeners.on_batch(done.report());
 }

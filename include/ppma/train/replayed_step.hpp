@@ -23,23 +23,22 @@ namespace detail {
 
 /// A training step on the GPU for batches of one shape: inputs go to tensors that stay, and the
 /// step is replayed as a graph; with other processes too, where their sums are work for the GPU
-/// alone.
+/// alone. One that cannot be captured is launched kernel by kernel, and not waited for either.
 class ReplayedStep {
  public:
   /// The task's loss of a batch of these tensors.
   using LossOf = std::function<Loss(const std::vector<Tensor>& inputs, Context&)>;
 
   PPMA_API ReplayedStep(LossOf loss_of, Optimizer& optimizer, const TrainOptions& options,
-                        GradientAverage* gradients, const std::vector<Tensor*>& like);
+                        GradientAverage* gradients, const std::vector<Tensor*>& like, bool capture);
 
   PPMA_API bool takes(const std::vector<Tensor*>& batch) const;
   PPMA_API void operator()(const std::vector<Tensor*>& batch, const Rng& rng, double rate,
                            Upload& upload);
-  /// Scalars on the GPU: the loss and its parts that are defined (summed over the processes), and
-  /// the norm of the gradients: where that is not finite, or the loss is not, the optimiser took no
-  /// step.
+  /// Scalars on the GPU: the loss and its parts (summed over the processes), and the norm of the
+  /// gradients: where that is not finite, or the loss is not, the optimiser took no step.
   PPMA_API std::vector<Tensor> results() const;
-  /// The loss without its tensors: its parts' names and its weight.
+  /// The last step's.
   const Loss& loss() const { return loss_; }
 
  private:
@@ -58,7 +57,8 @@ class ReplayedStep {
 };
 
 /// Steps on a GPU: one for each shape that batches have, two where the last batch of an epoch is
-/// smaller; and the one that the GPU may still be computing.
+/// smaller; of those that are not captured only the last shape's. And the one that the GPU may
+/// still be computing.
 struct Replays {
   explicit Replays(Device device) : upload(device), readback(device) {}
 
@@ -66,7 +66,7 @@ struct Replays {
   Upload upload;
   Readback readback;
   struct Underway {
-    const ReplayedStep* step;
+    Loss loss;
     i64 rows;
     double rate;
   };
@@ -103,13 +103,14 @@ inline void sum_together(const std::vector<Tensor*>& scalars, const Communicator
 }
 
 ReplayedStep::ReplayedStep(LossOf loss_of, Optimizer& optimizer, const TrainOptions& options,
-                           GradientAverage* gradients, const std::vector<Tensor*>& like)
+                           GradientAverage* gradients, const std::vector<Tensor*>& like,
+                           bool capture)
     : loss_of_(std::move(loss_of)),
       optimizer_(optimizer),
       options_(options),
       gradients_(gradients),
       replay_([this] { step(); }, options.at.device,
-              gradients == nullptr || options.processes[0].capturable) {
+              capture && (gradients == nullptr || options.processes[0].capturable)) {
   for (const Tensor* t : like)
     inputs_.push_back(Tensor::empty(t->shape(), t->dtype(), options.at.device));
 }
@@ -134,8 +135,7 @@ void ReplayedStep::operator()(const std::vector<Tensor*>& batch, const Rng& rng,
 
 std::vector<Tensor> ReplayedStep::results() const {
   std::vector<Tensor> all{loss_.total};
-  for (const auto& part : loss_.parts)
-    if (part.second.defined()) all.push_back(part.second);
+  for (const auto& part : loss_.parts) all.push_back(part.second);
   all.push_back(norm_);
   return all;
 }
@@ -155,8 +155,11 @@ void ReplayedStep::step() {
       loss_.total.backward();
   }
   std::vector<Tensor*> said{&loss_.total};
-  for (auto& part : loss_.parts)
-    if (part.second.defined()) said.push_back(&part.second);
+  for (auto& part : loss_.parts) {
+    if (!part.second.defined())  // another process may have it
+      part.second = Tensor::zeros({}, loss_.total.dtype(), loss_.total.device());
+    said.push_back(&part.second);
+  }
   for (Tensor* t : said)
     *t = cast(t->detach(), among == nullptr ? accumulator_dtype(t->dtype()) : DType::f64);
   if (among != nullptr) sum_together(said, *among);

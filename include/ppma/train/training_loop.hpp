@@ -234,18 +234,23 @@ void TrainingLoop::train_batches(detail::EpochSums& done, const Listeners& liste
   // On a GPU the host is a step ahead: it makes and sends the next batch, and hears of the loss,
   // while a step runs. With other processes only where sums do not pass through the host either.
   const bool ahead = options_.at.device == Device::cuda && options_.accumulate == 1 &&
-                     !reads_back_ && (among() == nullptr || options_.processes[1].join);
+                     (among() == nullptr || options_.processes[1].join);
   bool rests = false;
-  while (!rests && next_batch_timed(done)) {
-    check(batch_tensors()[0]->defined(), "training: batch ", done.begun,
-          " has no part for this process; leave an incomplete batch out");
-    const double rate = options_.rate({epoch_, done.begun, done.batches, iteration_});
-    const Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(done.begun), stream_);
-    ++done.begun;
-    ahead ? launch_step(rng, rate, listeners, done) : take_step(rng, rate, listeners, done);
-    rests = done.pending == 0 && all_rest(done, listeners.rest);
+  try {
+    while (!rests && next_batch_timed(done)) {
+      check(batch_tensors()[0]->defined(), "training: batch ", done.begun,
+            " has no part for this process; leave an incomplete batch out");
+      const double rate = options_.rate({epoch_, done.begun, done.batches, iteration_});
+      const Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(done.begun), stream_);
+      ++done.begun;
+      ahead ? launch_step(rng, rate, listeners, done) : take_step(rng, rate, listeners, done);
+      rests = done.pending == 0 && all_rest(done, listeners.rest);
+    }
+    if (replays_) finish_step(listeners, done);  // none where only the evaluation was left
+  } catch (...) {
+    replays_.reset();  // what is underway counts in no epoch
+    throw;
   }
-  if (replays_) finish_step(listeners, done);  // none where only the evaluation was left
   check(rests || done.begun == done.batches, "training: the stream gave ", done.begun,
         " batches instead of ", done.batches);
 }
