@@ -22,9 +22,10 @@ void TrainingLoop::launch_step(const Rng& rng, double rate, const Listeners& lis
   for (const auto& known : r.steps)
     if (known->takes(tensors)) step = known.get();
   if (step == nullptr) {
-    if (among() != nullptr)
+    if (reads_back_)
+      r.steps.clear();  // images may have any size, in each process another
+    else if (among() != nullptr)
       rows_of_all(rows, among()->sum(static_cast<double>(rows)), done.begun - 1);
-    if (reads_back_) r.steps.clear();  // images may have any size
     const auto loss_of = [this](const std::vector<Tensor>& inputs, Context& context) {
       const std::vector<Tensor*> present = batch_tensors();
       *present[0] = options_.at(inputs[0]);
@@ -55,9 +56,13 @@ void TrainingLoop::launch_step(const Rng& rng, double rate, const Listeners& lis
 void TrainingLoop::finish_step(const Listeners& listeners, detail::EpochSums& done) {
   const auto underway = std::exchange(replays_->underway, std::nullopt);
   if (!underway) return;
-  const std::vector<double> results = replays_->readback.take();
+  std::vector<double> results = replays_->readback.take();
   if (gradients_) gradients_->require_group();  // sums that were aborted are none
   const i64 processes = among() == nullptr ? 1 : among()->size;
+  if (reads_back_ && among() != nullptr) {
+    rows_of_all(underway->rows, results.back(), done.number);
+    results.pop_back();
+  }
   std::vector<double> values(results.begin(), results.end() - 1);
   for (double& v : values) v /= static_cast<double>(processes);
   done.norm = results.back();

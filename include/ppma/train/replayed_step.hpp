@@ -36,7 +36,9 @@ class ReplayedStep {
   PPMA_API void operator()(const std::vector<Tensor*>& batch, const Rng& rng, double rate,
                            Upload& upload);
   /// Scalars on the GPU: the loss and its parts (summed over the processes), and the norm of the
-  /// gradients: where that is not finite, or the loss is not, the optimiser took no step.
+  /// gradients: where that is not finite, or the loss is not, the optimiser took no step. Of a step
+  /// that is not captured, and so may have batches of any shape, with other processes: in the end
+  /// the rows of all of them.
   PPMA_API std::vector<Tensor> results() const;
   /// The last step's.
   const Loss& loss() const { return loss_; }
@@ -50,7 +52,8 @@ class ReplayedStep {
   GradientAverage* gradients_;  // null: no other processes
   std::vector<Tensor> inputs_;
   Loss loss_;
-  Tensor norm_;  // ()
+  Tensor norm_, rows_;  // ()
+  bool capture_;
   Rng rng_;
   HostInputs drawn_;
   Replay replay_;
@@ -109,6 +112,7 @@ ReplayedStep::ReplayedStep(LossOf loss_of, Optimizer& optimizer, const TrainOpti
       optimizer_(optimizer),
       options_(options),
       gradients_(gradients),
+      capture_(capture),
       replay_([this] { step(); }, options.at.device,
               capture && (gradients == nullptr || options.processes[0].capturable)) {
   for (const Tensor* t : like)
@@ -137,6 +141,7 @@ std::vector<Tensor> ReplayedStep::results() const {
   std::vector<Tensor> all{loss_.total};
   for (const auto& part : loss_.parts) all.push_back(part.second);
   all.push_back(norm_);
+  if (rows_.defined()) all.push_back(rows_);
   return all;
 }
 
@@ -162,6 +167,11 @@ void ReplayedStep::step() {
   }
   for (Tensor* t : said)
     *t = cast(t->detach(), among == nullptr ? accumulator_dtype(t->dtype()) : DType::f64);
+  if (among != nullptr && !capture_) {
+    rows_ =
+        Tensor::full({}, static_cast<double>(inputs_[0].dim(0)), DType::f64, options_.at.device);
+    said.push_back(&rows_);
+  }
   if (among != nullptr) sum_together(said, *among);
   norm_ = gradient_norm_on_device(optimizer_.parameters()) +
           scale(cast(loss_.total, DType::f64), 0);  // NaN where the loss is not finite
