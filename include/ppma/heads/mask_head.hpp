@@ -162,16 +162,17 @@ std::vector<u8> MaskHead::mask_target(const Tensor& masks, const Roi& roi, i64 s
   std::vector<double> sums(static_cast<std::size_t>(W));  // over a cell's rows
   for (i64 i = 0; i < size; ++i) {
     std::fill(sums.begin(), sums.end(), 0.0);
-    for (const auto& [row, height] : rows.of_cell(i)) {
+    for (const auto& tap : rows.of_cell(i)) {
       double* const sum = sums.data();
-      const u8* const line = mask + row * W;
+      const u8* const line = mask + tap.pixel * W;
+      const double height = tap.weight;
       PPMA_OMP(simd)
       for (i64 x = first; x < end; ++x) sum[x] += height * line[x];
     }
     for (i64 j = 0; j < size; ++j) {
       double share = 0;
-      for (const auto& [column, width] : columns.of_cell(j))
-        share += width * sums[static_cast<std::size_t>(column)];
+      for (const auto& tap : columns.of_cell(j))
+        share += tap.weight * sums[static_cast<std::size_t>(tap.pixel)];
       // rounded: what is exactly one half stays it
       target.push_back(static_cast<float>(share) >= 0.5f ? 1 : 0);
     }
