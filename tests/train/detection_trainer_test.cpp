@@ -1,10 +1,15 @@
 // A detector's training: the published rates, and a run that is interrupted and goes on bit for
 // bit.
 
+#include <barrier>
+#include <thread>
+
 #include "catch.hpp"
+#include "distance.hpp"
 #include "io/help.hpp"
 #include "ppma/data/detection_sets.hpp"
 #include "ppma/heads/detector_json.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/train/detection.hpp"
 #include "ppma/train/trainer.hpp"
 #include "sanitized.hpp"
@@ -82,4 +87,62 @@ TEST_CASE("detection trainer: the loss falls, and a resumed run is the same run"
   o.seed = 5;
   Trainer other(first_task, o);
   CHECK(says([&] { other.resume(folder / "last.safetensors"); }, "was trained with seed 0"));
+}
+
+// Two threads stand for two processes: a sum is made when both have come.
+TEST_CASE("detection in two processes: losses and gradients are those of one with all images",
+          "[train]") {
+  MaskRcnnConfig c = mask_rcnn_nano(figure_count, true);
+  c.backbone.depths = {1, 1, 1, 1}, c.backbone.drop_path_rate = 0;
+  DetectionLoading loading;
+  loading.batch = 2, loading.longer = 64, loading.shorter = {64};
+  const DetectionSet set = shapes_set({.height = 64, .width = 64, .images = 2});
+  struct Outcome {
+    std::vector<double> losses{};
+    std::vector<Tensor> gradients{};
+  };
+  const auto outcome = [&](const Communicator* among) {
+    DetectionLoading own = loading;
+    if (among != nullptr) own.part = {among->rank, among->size};
+    const DetectionBatch batch = detection_batches(set, own).of_epoch(0)(0);
+    MaskRcnn model(c, 1);
+    DetectionTask task(model);
+    Context context{true, Rng(3)};
+    context.among = among;
+    const Loss loss = task.loss(batch, context);
+    loss.total.backward();
+    Outcome o{{loss.total.item()}, {}};
+    for (const auto& part : loss.parts) o.losses.push_back(part.second.item());
+    for (const Tensor& t : tensors_of(parameters_of(model, norm_rules(0.05))))
+      o.gradients.push_back(t.grad());
+    return o;
+  };
+  const Outcome want = outcome(nullptr);
+  Tensor given[2];
+  std::barrier both(2);
+  Outcome got[2];
+  std::vector<std::thread> processes;
+  for (const i64 rank : {0, 1})
+    processes.emplace_back([&, rank] {
+      Communicator among{.rank = rank, .size = 2};
+      among.all_reduce_sum = [&, rank](Tensor& t) {
+        given[rank] = t.clone();
+        both.arrive_and_wait();
+        t.copy_from(add(given[0], given[1]));
+        both.arrive_and_wait();
+      };
+      got[rank] = outcome(&among);
+    });
+  for (std::thread& p : processes) p.join();
+  for (std::size_t k = 0; k < want.losses.size(); ++k)
+    CHECK((got[0].losses[k] + got[1].losses[k]) / 2 == Approx(want.losses[k]).epsilon(1e-5));
+  CHECK(got[0].losses[0] != got[1].losses[0]);  // each has its own image
+  // Together: some are rounding of 0 (those of a key's bias).
+  std::vector<double> mean, all;
+  for (std::size_t k = 0; k < want.gradients.size(); ++k) {
+    const Tensor halves = scale(add(got[0].gradients[k], got[1].gradients[k]), 0.5);
+    for (const double x : halves.to_vector<double>()) mean.push_back(x);
+    for (const double x : want.gradients[k].to_vector<double>()) all.push_back(x);
+  }
+  CHECK(distance(mean, all) < 1e-4);
 }
