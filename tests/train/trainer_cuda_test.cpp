@@ -76,6 +76,23 @@ TEST_CASE("a run on the GPU is saved, and continues bit for bit", "[cuda][train]
   std::filesystem::remove(path);
 }
 
+// What the GPU had underway then is of no epoch; its steps are captured anew.
+TEST_CASE("an epoch that is ended by an error begins again, on the GPU too", "[cuda][train]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Toy model;
+  to(model, Device::cuda);
+  ToyTrainer trainer(model, placed(Device::cuda, DType::f32, 3));
+  for (const i64 last : {1, 4}) {
+    const auto ends = [&](const StepReport& r) { check(r.batch < last, "at batch ", r.batch); };
+    CHECK_THROWS_WITH(trainer->run_epoch(trainer.train, {.on_batch = ends}),
+                      "at batch " + std::to_string(last));
+    std::vector<i64> images;
+    trainer->run_epoch(trainer.train,
+                       {.on_batch = [&](const StepReport& r) { images.push_back(r.images); }});
+    CHECK(images == std::vector<i64>{8, 16, 24, 32, 40, 48});
+  }
+}
+
 TEST_CASE("a smaller last batch has a step of its own, and clipped steps follow the CPU",
           "[cuda][train]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
