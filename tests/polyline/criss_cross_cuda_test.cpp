@@ -131,7 +131,7 @@ TEST_CASE("criss-cross attention on the GPU of many lines of four heads", "[cuda
   compare({40, 7, 33, 50, 16}, 1e-13, 1, narrow);
   compare({30, 4, 50, 56, 16}, 1e-5, 30, narrow);
   compare({40, 4, 28, 26, 32}, 1e-20, 1, narrow);  // closed paths
-  // of lines for which a multiprocessor has three or four blocks
+  // fewer lines
   compare({8, 4, 56, 56, 16}, 0.2, 1, narrow);
   compare({8, 4, 28, 28, 32}, 0.2, 1, narrow);
   compare({4, 5, 31, 27, 32}, 0.2, 1, narrow);

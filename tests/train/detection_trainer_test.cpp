@@ -1,5 +1,5 @@
-// A detector's training: the published rates, and a run that is interrupted and goes on bit for
-// bit.
+// A detector's training: the published rates, a run that is interrupted and goes on bit for bit,
+// and what two processes learn together.
 
 #include <barrier>
 #include <thread>

@@ -154,6 +154,7 @@ std::vector<u8> MaskHead::mask_target(const Tensor& masks, const Roi& roi, i64 s
   };
   const kernels::RoiAxis rows = axis(roi.box.y1, roi.box.y2, H),
                          columns = axis(roi.box.x1, roi.box.x2, W);
+  // A tap's weight is the product of its axes': a cell's rows are added up for all columns at once.
   i64 first = W, end = 0;  // columns of the mask that the region has
   for (i64 j = 0; j < size; ++j)
     for (const auto& tap : columns.of_cell(j))

@@ -178,7 +178,7 @@ DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch,
   for (const Roi& r : rois)
     if (r.truth >= 0) positive.push_back(r);
   // Means over the regions of all processes: their own are weighed by how many there are here.
-  Tensor weights;  // of means over regions and over positive ones; none: 1
+  Tensor weights;  // (2): of means over regions and over positive ones; none: 1
   if (ctx.among != nullptr) {
     Tensor all = Tensor::from<double>(
                      {static_cast<double>(rois.size()), static_cast<double>(positive.size())}, {2})

@@ -31,9 +31,9 @@ class RoiAxis {
     begin_.push_back(0);
     for (i64 c = 0; c < cells; ++c) {
       for (i64 s = 0; s < samples; ++s)
-        add(begin + cell * (static_cast<double>(c) +
-                            (static_cast<double>(s) + 0.5) / static_cast<double>(samples)),
-            1 / static_cast<double>(samples), pixels);
+        add_sample(begin + cell * (static_cast<double>(c) +
+                                   (static_cast<double>(s) + 0.5) / static_cast<double>(samples)),
+                   1 / static_cast<double>(samples), pixels);
       begin_.push_back(taps_.size());
     }
   }
@@ -44,7 +44,7 @@ class RoiAxis {
   }
 
  private:
-  void add(double at, double share, i64 pixels) {
+  void add_sample(double at, double share, i64 pixels) {
     if (at < -1 || at > static_cast<double>(pixels)) return;
     at = std::max(at, 0.0);
     const i64 low = static_cast<i64>(at);
