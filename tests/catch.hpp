@@ -4,12 +4,17 @@
 // An exception out of a CHECK ends its test case, which fails: without a handler about each, a suite
 // is compiled in a twentieth less.
 #define CATCH_CONFIG_FAST_COMPILE
+#ifndef PPMA_CATCH  // which of the two CMake has found, where it has found one
 #if __has_include(<catch2/catch_all.hpp>)
 #define PPMA_CATCH 3
+#else
+#define PPMA_CATCH 2
+#endif
+#endif
+#if PPMA_CATCH == 3
 #include <catch2/catch_all.hpp>
 using Catch::Approx;  // global in 2.13
 #else
-#define PPMA_CATCH 2
 #include <catch2/catch.hpp>
 #endif
 
