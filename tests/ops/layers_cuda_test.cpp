@@ -203,9 +203,11 @@ TEST_CASE("cuda: convolutions on the tensor cores", "[cuda]") {
   check_bf16(conv({1, 1, 1}), {{2, 7, 7, 136}, {200, 136, 3, 3}, {200}});
   check_bf16(conv({2, 1, 1}), {{2, 30, 30, 3}, {32, 3, 3, 3}, {32}});
   check_bf16(conv({2, 2, 1}), {{2, 16, 16, 40}, {40, 40, 5, 5}, {40}});
-  // Long sums: by cuDNN, where it is there.
   check_bf16(conv({1, 1, 1}), {{2, 9, 7, 256}, {136, 256, 3, 3}, {136}});
   check_bf16(conv({2, 1, 1}), {{2, 10, 9, 256}, {136, 256, 3, 3}, {136}});
+  // Enough work for cuDNN, where it is there.
+  check_bf16(conv({1, 1, 1}), {{5, 28, 28, 256}, {256, 256, 3, 3}, {256}});
+  check_bf16(conv({2, 1, 1}), {{9, 41, 40, 256}, {256, 256, 3, 3}, {256}});
 }
 
 TEST_CASE("cuda: convolutions with their weights in registers", "[cuda]") {

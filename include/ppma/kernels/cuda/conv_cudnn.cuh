@@ -151,8 +151,12 @@ inline bool cudnn_takes(const ConvMap& m, const bf16* x, const bf16* bias, const
 }
 
 /// Whether it is the faster one: on an H100 wherever there are more channels than an image has (1.6
-/// times for 32 channels to 32, 1.8 for 2048 to 512). A matrix product is none of its business.
-inline bool cudnn_pays(const ConvMap& m) { return m.th * m.tw > 1 && m.ci >= 32 && m.co >= 32; }
+/// times for 32 channels to 32, 1.8 for 2048 to 512), but not of few images, where packing weights
+/// for it is a launch more. A matrix product is none of its business.
+inline bool cudnn_pays(const ConvMap& m) {
+  const i64 k = m.th * m.tw * m.ci, work = m.batch * m.oh * m.ow * m.co * k;
+  return m.th * m.tw > 1 && m.ci >= 32 && m.co >= 32 && work >= i64{1} << 31;
+}
 
 /// The convolution, where cudnn_takes() the map. False if cuDNN has no kernel for it: `out` is
 /// untouched then.

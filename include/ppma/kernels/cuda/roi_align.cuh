@@ -17,13 +17,13 @@ namespace detail {
 
 // The samples of one box along one axis: sample m lies at first + m step; `per_cell` of them share
 // a cell.
-struct RoiAxis {
+struct RoiSamples {
   double first, step;
   int per_cell, samples, size;
 
   template <class A>
-  __device__ __forceinline__ RoiAxis(A low, A high, double scale, i64 cells, i64 sampling_ratio,
-                                     i64 map)
+  __device__ __forceinline__ RoiSamples(A low, A high, double scale, i64 cells, i64 sampling_ratio,
+                                        i64 map)
       : size(static_cast<int>(map)) {
     const double begin = static_cast<double>(low) * scale - 0.5,
                  cell =
@@ -66,15 +66,15 @@ template <class T, int V, class A>
 __device__ __forceinline__ void sum_roi_cell(const T* map, i64 height, i64 width, i64 channels,
                                              const RoiAlign& o, const A* box, int i, int j,
                                              acc_t<T> (&sum)[V]) {
-  const RoiAxis rows(box[1], box[3], o.scale, o.height, o.sampling_ratio, height),
+  const RoiSamples rows(box[1], box[3], o.scale, o.height, o.sampling_ratio, height),
       cols(box[0], box[2], o.scale, o.width, o.sampling_ratio, width);
   if (rows.samples <= 0 || cols.samples <= 0) return;
   const double share = 1 / (static_cast<double>(rows.per_cell) * cols.per_cell);
   for (int m = i * rows.per_cell; m < (i + 1) * rows.per_cell; ++m) {
-    const RoiAxis::Tap row = rows.tap(m);
+    const RoiSamples::Tap row = rows.tap(m);
     if (!row.inside) continue;
     for (int n = j * cols.per_cell; n < (j + 1) * cols.per_cell; ++n) {
-      const RoiAxis::Tap col = cols.tap(n);
+      const RoiSamples::Tap col = cols.tap(n);
       if (!col.inside) continue;
       const auto add = [&](int a, int b, double weight) {
         acc_t<T> v[V];

@@ -59,7 +59,7 @@ struct RoiTouched {
 
 // weights (cells): of each cell of the box along an axis in the map's cell `at`; 0: none.
 template <class A>
-__device__ __forceinline__ RoiTouched weigh_cells(const RoiAxis& axis, int at, int cells,
+__device__ __forceinline__ RoiTouched weigh_cells(const RoiSamples& axis, int at, int cells,
                                                   A* weights) {
   for (int c = 0; c < cells; ++c) weights[c] = 0;
   int begin, end;
@@ -109,8 +109,8 @@ __global__ void __launch_bounds__(256)
         const int b = task / (2 * roi_tile), line = task % (2 * roi_tile);
         const A* const box = boxes + (begin + list[first + b]) * 5;
         const bool is_row = line < roi_tile;
-        const RoiAxis axis(is_row ? box[2] : box[1], is_row ? box[4] : box[3], o.scale,
-                           is_row ? rows : columns, o.sampling_ratio, is_row ? height : width);
+        const RoiSamples axis(is_row ? box[2] : box[1], is_row ? box[4] : box[3], o.scale,
+                              is_row ? rows : columns, o.sampling_ratio, is_row ? height : width);
         touched[b][line] = weigh_cells(axis, is_row ? i0 + line : j0 + line - roi_tile,
                                        is_row ? rows : columns, weights + task * most);
       }
