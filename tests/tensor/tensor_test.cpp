@@ -1,6 +1,10 @@
 #include "ppma/tensor/tensor.hpp"
 
+#include <algorithm>
+#include <functional>
+
 #include "ppma/tensor/autograd.hpp"
+#include "thread_counts.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -24,6 +28,26 @@ TEST_CASE("tensors are made from values, constants and draws") {
         Tensor::from<float>({1, 2}, {3});
       },
       "Tensor::from: 2 values do not fill shape (3)"));
+}
+
+TEST_CASE("draws are the stream's next numbers in their order, by any number of threads") {
+  const int before = threads();
+  for (const int count : thread_counts({1, 2, 3})) {
+    set_threads(count);
+    Rng of_tensors(3), one_by_one(3);
+    of_tensors.bits(), one_by_one.bits();  // from within a block
+    const std::vector<double>
+        uniform = Tensor::rand({5001}, of_tensors, -3, -2, DType::f64).to_vector<double>(),
+        normal = Tensor::randn({3, 1667}, of_tensors, 0.5, DType::f64).to_vector<double>();
+    const auto next = [](const std::vector<double>& all, const std::function<double()>& draw) {
+      return std::all_of(all.begin(), all.end(), [&](double x) { return x == draw(); });
+    };
+    CHECK(next(uniform, [&] { return one_by_one.uniform(-3, -2); }));
+    CHECK(next(normal, [&] { return 0.5 * one_by_one.normal(); }));
+    CHECK(of_tensors.bits() == one_by_one.bits());
+    CHECK(of_tensors.position() == one_by_one.position());
+  }
+  set_threads(before);
 }
 
 TEST_CASE("copies share elements, clones do not") {

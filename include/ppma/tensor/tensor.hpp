@@ -99,16 +99,12 @@ class Tensor {
   /// Elements begin .. of this tensor's in their order, as many as `shape` has; shared, without
   /// history. They keep the whole. Error: there are not so many.
   PPMA_API Tensor part(i64 begin, const Shape& shape) const;
-  /// Independent draws, uniform in [low, high).
-  static Tensor rand(const Shape& shape, Rng& rng, double low = 0, double high = 1,
-                     DType dtype = DType::f32) {
-    return generate(shape, dtype, [&] { return rng.uniform(low, high); });
-  }
-  /// Independent normal draws around 0 with the given standard deviation.
-  static Tensor randn(const Shape& shape, Rng& rng, double deviation = 1,
-                      DType dtype = DType::f32) {
-    return generate(shape, dtype, [&] { return deviation * rng.normal(); });
-  }
+  /// Independent draws, uniform in [low, high): the stream's next, in row-major order.
+  PPMA_API static Tensor rand(const Shape& shape, Rng& rng, double low = 0, double high = 1,
+                              DType dtype = DType::f32);
+  /// Independent normal draws around 0 with the given standard deviation, likewise.
+  PPMA_API static Tensor randn(const Shape& shape, Rng& rng, double deviation = 1,
+                               DType dtype = DType::f32);
 
   // ---- what it is ----
   /// False for no tensor at all.
@@ -207,15 +203,7 @@ class Tensor {
       return static_cast<T>(value);
   }
   template <class Draw>
-  static Tensor generate(const Shape& shape, DType dtype, Draw&& draw) {
-    Tensor t = empty(shape, dtype);
-    visit_any(dtype, [&](auto zero) {
-      using T = decltype(zero);
-      T* p = t.data<T>();
-      for (i64 i = 0; i < t.numel(); ++i) p[i] = cast_to<T>(draw());
-    });
-    return t;
-  }
+  static Tensor drawn(const Shape& shape, DType dtype, Rng& rng, u64 words, Draw draw);
   template <class T>
   void check_type() const {
     if (!defined() || dtype_ != dtype_of<T>) [[unlikely]]
@@ -254,6 +242,7 @@ const T* data_or_null(const Tensor& t) {
 #include <cstdint>
 #include <string>
 
+#include "ppma/core/parallel.hpp"
 #include "ppma/kernels/cpu/convert.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -318,6 +307,32 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
                  [&](auto on) { kernels::fill(on, t.numel(), cast_to<T>(value), t.data<T>()); });
   });
   return t;
+}
+
+// An element takes so many words of the stream: a thread begins where those of its first are.
+template <class Draw>
+Tensor Tensor::drawn(const Shape& shape, DType dtype, Rng& rng, u64 words, Draw draw) {
+  Tensor t = empty(shape, dtype);
+  const Rng stream = rng;
+  rng.seek(stream.position() + static_cast<u64>(t.numel()) * words);
+  visit_any(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    T* const to = t.data<T>();
+    parallel_for(t.numel(), 1024, [&stream, &draw, words, to](i64 begin, i64 end) {
+      Rng own = stream;
+      own.seek(stream.position() + static_cast<u64>(begin) * words);
+      for (i64 i = begin; i < end; ++i) to[i] = cast_to<T>(draw(own));
+    });
+  });
+  return t;
+}
+
+Tensor Tensor::rand(const Shape& shape, Rng& rng, double low, double high, DType dtype) {
+  return drawn(shape, dtype, rng, 2, [=](Rng& r) { return r.uniform(low, high); });
+}
+
+Tensor Tensor::randn(const Shape& shape, Rng& rng, double deviation, DType dtype) {
+  return drawn(shape, dtype, rng, 4, [=](Rng& r) { return deviation * r.normal(); });
 }
 
 Tensor Tensor::wrap_bytes(const void* elements, const Shape& shape, DType dtype, Device device,
