@@ -312,7 +312,7 @@ TEST_CASE("a task of a program's own is trained with SGD, and its parts are repo
 namespace {
 
 // The distance of a line from points, of which the third batch of each epoch is what is said.
-struct Distance {
+struct DistanceOfLine {
   using Batch = Line::Batch;
   struct Model {
     Tensor slope = parameter(Tensor::full({1, 1}, 0.5));
@@ -355,7 +355,7 @@ TEST_CASE("a step that is not finite is skipped, counted and named", "[train]") 
                           Case{1, nan, "loss", "something behind the output of line"},
                           Case{0, 0, "gradient's norm", "that of slope"}}) {
       INFO(c.where << ", accumulated " << accumulate);
-      Distance task, without;
+      DistanceOfLine task, without;
       TrainOptions options;
       options.rules = {{}}, options.epochs = 2, options.ema_decay = 0.5;
       options.accumulate = accumulate;
@@ -404,7 +404,7 @@ TEST_CASE("five steps in a row that are not finite, or all of an epoch, end the 
   // Batch norm has not moved to what is not finite, nor twice where a pass was made again.
   CHECK(all_finite(model.mean));
   CHECK(all_finite(model.variance));
-  Distance task;
+  DistanceOfLine task;
   task.model.slope.data<float>()[0] = std::numeric_limits<float>::infinity();
   Trainer few(task, {.rate = [](const Moment&) { return 0.01; }});
   BatchStream<Line::Batch> stream(points_with(1, 1, 3));

@@ -309,7 +309,8 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
   return t;
 }
 
-// An element takes so many words of the stream: a thread begins where those of its first are.
+// An element takes so many words of the stream, a uniform number of Rng two and a normal one four:
+// a thread begins where those of its first element are.
 template <class Draw>
 Tensor Tensor::drawn(const Shape& shape, DType dtype, Rng& rng, u64 words, Draw draw) {
   Tensor t = empty(shape, dtype);

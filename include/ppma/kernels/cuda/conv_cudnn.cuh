@@ -151,8 +151,9 @@ inline bool cudnn_takes(const ConvMap& m, const bf16* x, const bf16* bias, const
 }
 
 /// Whether it is the faster one: on an H100 wherever there are more channels than an image has (1.6
-/// times for 32 channels to 32, 1.8 for 2048 to 512), but not of few images, where packing weights
-/// for it is a launch more. A matrix product is none of its business.
+/// times for 32 channels to 32, 1.8 for 2048 to 512), but not of few images: eight of PPMA-T take
+/// 0.720 ms with it and 0.697 without (an H200; other limits: benchmarks/gpu.md, With cuDNN). A
+/// matrix product is none of its business.
 inline bool cudnn_pays(const ConvMap& m) {
   const i64 k = m.th * m.tw * m.ci, work = m.batch * m.oh * m.ow * m.co * k;
   return m.th * m.tw > 1 && m.ci >= 32 && m.co >= 32 && work >= i64{1} << 31;
